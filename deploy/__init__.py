@@ -1,0 +1,1 @@
+"""Everything that puts the tracker on a machine: its servers, the whole stack, containers."""

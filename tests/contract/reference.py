@@ -1,0 +1,272 @@
+"""What a set of writes amounts to, told naively: every rule of the design in plain Python, nothing incremental.
+
+Written from the design, not from the store. `expected_state` gives what `store_state.read_state` reads.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from fractions import Fraction
+from operator import itemgetter
+from typing import Any
+
+from tests.contract.store_state import Near
+from tracker_server.model.ranges import EMPTY
+from tracker_server.model.typed_json import encode_double
+from tracker_server.model.writes import (
+    CloseWriter,
+    CompleteRun,
+    LogPoints,
+    MapChange,
+    StartRun,
+    UpdateExperiment,
+    UpdateRun,
+    Write,
+)
+
+YEAR_1 = -62_135_596_800_000
+Key = tuple[int, int, str, int]
+Points = list[dict[str, Any]]
+
+
+def expected_state(writes: Iterable[Write], runs: Iterable[str], experiments: Iterable[str]) -> dict[str, Any]:
+    """The state after these writes, in whatever order and however often they came."""
+    unique = {identity(write): write for write in writes}.values()
+    of_runs: dict[str, list[Write]] = defaultdict(list)
+    of_experiments: dict[str, list[Write]] = defaultdict(list)
+    for write in unique:
+        (of_experiments if isinstance(write.body, UpdateExperiment) else of_runs)[write.scope_id].append(write)
+    told = {run: run_state(of_runs[run]) if of_runs[run] else None for run in sorted(runs)}
+    named: dict[str, list[int]] = defaultdict(list)
+    for write in unique:
+        if isinstance(write.body, UpdateExperiment):
+            named[write.scope_id].append(write.accepted_ms)
+        elif isinstance(write.body, StartRun | CompleteRun) and write.body.experiment_id:
+            named[write.body.experiment_id].append(write.accepted_ms)
+    existing = {name: state for name, state in told.items() if state}
+    return {
+        "runs": told,
+        "experiments": {
+            name: summary(name, named[name], of_experiments[name], existing) for name in sorted(experiments)
+        },
+    }
+
+
+def identity(write: Write) -> object:
+    """Two deliveries of one write have the same."""
+    if write.sequence:
+        return (isinstance(write.body, UpdateExperiment), write.scope_id, write.writer_id, write.sequence)
+    return (write.scope_id, write.writer_id, write.attempt, write.accepted_ms, write.replay, repr(write.body))
+
+
+def run_state(writes: list[Write]) -> dict[str, Any]:
+    """A run from all that was written to it."""
+    attempts = {number: attempt_state([w for w in writes if w.attempt == number]) for number in numbers(writes)}
+    newest = attempts[max(attempts)]
+    first: dict[str, tuple[int, str, int]] = {}
+    for write in writes:
+        if isinstance(write.body, StartRun | CompleteRun) and write.body.experiment_id:
+            key = (stated(write), write.writer_id, write.sequence)
+            first[write.body.experiment_id] = min(key, first.get(write.body.experiment_id, key))
+    experiment = min(first, key=lambda name: first[name], default="default")
+    fields, maps = changes(writes, {"name": "", "notes": "", "stop_requested": False})
+    series = {name: live(points) for name, points in all_points(writes).items()}
+    finals = newest["final_metrics"]
+    names = sorted(series.keys() | finals.keys())
+    return {
+        "run": {
+            "run_id": writes[0].scope_id,
+            "experiment_id": experiment,
+            "experiment_conflicts": sorted(first.keys() - {experiment}),
+            **fields,
+            **{name: maps[name] for name in ("config", "metadata", "artifacts")},
+            "tags": sorted(maps["tags"]),
+            "attempt": max(attempts),
+            "status": newest["status"],
+            "started_ms": newest["started_ms"],
+            "ended_ms": newest["ended_ms"],
+            "final_metrics": {name: encode_double(value) for name, value in finals.items()},
+            "created_ms": min(write.accepted_ms for write in writes),
+            "last_seen_ms": max(attempt["last_seen_ms"] for attempt in attempts.values()),
+        },
+        "attempts": [
+            {"attempt": number, **{name: value for name, value in attempts[number].items() if name != "final_metrics"}}
+            for number in sorted(attempts)
+        ],
+        "metrics": {name: totals(series.get(name, [])) | {"final": repr(finals.get(name))} for name in names},
+        "history": {
+            name: [(point["step"], point["time"], repr(point["value"])) for point in series.get(name, [])]
+            for name in names
+        },
+        **writer_states(writes),
+    }
+
+
+def numbers(writes: list[Write]) -> set[int]:
+    """The attempts that writes belong to."""
+    return {write.attempt for write in writes}
+
+
+def attempt_state(writes: list[Write]) -> dict[str, Any]:
+    """One attempt: the earliest start, the latest end."""
+    starts = [write.body.started_ms for write in writes if isinstance(write.body, StartRun)]
+    ends = sorted((write for write in writes if isinstance(write.body, CompleteRun)), key=order)
+    finals: dict[str, float] = {}
+    for end in ends:
+        assert isinstance(end.body, CompleteRun)
+        finals |= end.body.final_metrics
+    seen = [write.accepted_ms // 10_000 * 10_000 for write in writes if not write.replay]
+    last = ends[-1].body if ends else None
+    assert last is None or isinstance(last, CompleteRun)
+    return {
+        "status": 1 if last is None else last.status,
+        "started_ms": min(starts) if starts else min(write.accepted_ms for write in writes),
+        "ended_ms": None if last is None else last.ended_ms,
+        "last_seen_ms": max(seen, default=YEAR_1),
+        "final_metrics": finals,
+    }
+
+
+def stated(write: Write) -> int:
+    """The time that a write states."""
+    body = write.body
+    if isinstance(body, StartRun):
+        return body.started_ms
+    if isinstance(body, CompleteRun):
+        return body.ended_ms
+    assert isinstance(body, UpdateRun | UpdateExperiment)
+    return body.changed_ms
+
+
+def order(write: Write) -> Key:
+    """The highest wins."""
+    return (write.attempt, stated(write), write.writer_id, write.sequence)
+
+
+def changes(writes: list[Write], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Fields and maps after all changes, made one after the other in the order of their keys."""
+    maps: dict[str, dict[str, Any]] = {name: {} for name in ("config", "tags", "metadata", "artifacts")}
+    changing = [w for w in writes if isinstance(w.body, StartRun | CompleteRun | UpdateRun | UpdateExperiment)]
+    for write in sorted(changing, key=order):
+        body = write.body
+        if isinstance(body, StartRun):
+            fields = fields | ({"name": body.name} if body.name else {})
+            told = {"config": MapChange(set=body.config), "tags": MapChange(set=dict.fromkeys(body.tags, True))}
+            told["metadata"] = MapChange(set=dict(body.metadata))
+        elif isinstance(body, CompleteRun):
+            told = {"artifacts": MapChange(set=dict(body.artifacts)), "metadata": MapChange(set=dict(body.metadata))}
+        else:
+            assert isinstance(body, UpdateRun | UpdateExperiment)
+            fields, told = fields | dict(body.fields), dict(body.maps)
+        for name, change in told.items():
+            entries = {} if change.replace else dict(maps[name])
+            entries |= change.set
+            maps[name] = {key: value for key, value in entries.items() if key not in change.remove}
+    return fields, maps
+
+
+def all_points(writes: list[Write]) -> dict[str, Points]:
+    """Every point of every metric, with all that decides its place."""
+    points: dict[str, Points] = defaultdict(list)
+    for write in writes:
+        if isinstance(write.body, LogPoints):
+            for number, block in enumerate(write.body.blocks):
+                for name, row in zip(block.names, block.values.tolist(), strict=True):
+                    for index, value in enumerate(row):
+                        step, time = int(block.steps[index]), int(block.times[index])
+                        place = (step, time, write.writer_id, write.sequence, number, index)
+                        one = {"attempt": write.attempt, "step": step, "time": time, "value": value, "place": place}
+                        points[name].append(one)
+    return points
+
+
+def live(points: Points) -> Points:
+    """Those below the smallest step of every newer attempt; attempt 0 neither supersedes nor is superseded."""
+    firsts: dict[int, int] = {}
+    for point in points:
+        if point["attempt"]:
+            firsts[point["attempt"]] = min(point["step"], firsts.get(point["attempt"], point["step"]))
+    alive = [
+        point
+        for point in points
+        if not point["attempt"]
+        or all(point["step"] < first for attempt, first in firsts.items() if attempt > point["attempt"])
+    ]
+    return sorted(alive, key=itemgetter("place"))
+
+
+def totals(points: Points) -> dict[str, Any]:
+    """Totals of live points in order."""
+    finite = [point for point in points if math.isfinite(point["value"])]
+    low = min(finite, key=lambda p: (p["value"], math.copysign(1, p["value"]), p["step"]), default=None)
+    high = min(finite, key=lambda p: (-p["value"], -math.copysign(1, p["value"]), p["step"]), default=None)
+    small = [Fraction(p["value"]) for p in finite if abs(p["value"]) <= 1e290]
+    huge = [Fraction(p["value"]) * Fraction(2) ** -128 for p in finite if abs(p["value"]) > 1e290]
+    last = points[-1] if points else None
+    return {
+        "count": len(points),
+        "finite": len(finite),
+        "last": repr(last and (*last["place"][:4], last["value"])),
+        "min": repr(low and (low["value"], low["step"])),
+        "max": repr(high and (high["value"], high["step"])),
+        "sum": Near(float(sum(small)), float(sum(map(abs, small)))),
+        "huge_sum": Near(float(sum(huge)), float(sum(map(abs, huge)))),
+    }
+
+
+def writer_states(writes: list[Write]) -> dict[str, Any]:
+    """What became of each writer's writes, and whether all is there."""
+    writers: dict[str, dict[str, Any]] = {}
+    whole = True
+    for name in sorted({write.writer_id for write in writes if write.writer_id and not write.server_assigned}):
+        own = [write for write in writes if write.writer_id == name]
+        sequences = {write.sequence for write in own if write.sequence}
+        closes = [write.body.last_sequence for write in own if isinstance(write.body, CloseWriter)]
+        final = max(closes, default=None)
+        dropped = sum(write.body.dropped for write in own if isinstance(write.body, LogPoints))
+        writers[name] = {"applied": str(EMPTY.add(sequences)), "dead": "", "final": final, "dropped": dropped}
+        whole &= final is not None and set(range(1, final + 1)) <= sequences
+    return {"writers": writers, "complete": whole}
+
+
+def summary(name: str, accepted: list[int], updates: list[Write], runs: dict[str, Any]) -> dict[str, Any] | None:
+    """An experiment at a glance."""
+    if not accepted:
+        return None
+    fields, maps = changes(updates, {"name": "", "notes": ""})
+    own = {run: state for run, state in runs.items() if state["run"]["experiment_id"] == name}
+    counts: dict[int, int] = defaultdict(int)
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for run, state in own.items():
+        counts[state["run"]["status"]] += 1
+        for metric, told in state["metrics"].items():
+            history = state["history"][metric]
+            values[metric][run] = float(history[-1][2] if told["final"] == "None" else told["final"])
+    newest = sorted(own, key=lambda run: (own[run]["run"]["created_ms"], run), reverse=True)
+    return {
+        "experiment": {
+            "experiment_id": name,
+            **fields,
+            "tags": sorted(maps["tags"]),
+            "metadata": maps["metadata"],
+            "created_ms": min(accepted),
+            "run_count": len(own),
+        },
+        "counts": dict(counts),
+        "metrics": {metric: across(of_runs) for metric, of_runs in values.items()},
+        "newest": newest[:10],
+    }
+
+
+def across(of_runs: dict[str, float]) -> dict[str, Any]:
+    """One metric over the runs."""
+    finite = {run: value for run, value in of_runs.items() if math.isfinite(value)}
+    magnitude = float(max(map(abs, finite.values()), default=0.0))
+    exact = sum(map(Fraction, finite.values())) / len(finite) if finite else None
+    return {
+        "runs": len(of_runs),
+        "non_finite": len(of_runs) - len(finite),
+        "min": min(((value, run) for run, value in finite.items()), default=None),
+        "max": min(((value, run) for run, value in finite.items()), key=lambda pair: (-pair[0], pair[1]), default=None),
+        "mean": None if exact is None else Near(float(exact), magnitude),
+    }

@@ -1,0 +1,11 @@
+"""What every adapter of the store has to do. A subclass gives the fixture `store`: migrated and empty."""
+
+from tests.contract.store_attempts import AttemptsContract
+from tests.contract.store_history import HistoryContract
+from tests.contract.store_lists import ListsContract
+from tests.contract.store_points import PointsContract
+from tests.contract.store_runs import RunsContract
+
+
+class StoreContract(PointsContract, HistoryContract, AttemptsContract, RunsContract, ListsContract):
+    """The battery."""

@@ -1,0 +1,291 @@
+"""The consumer's loop on a real store (SQLite) with a broker whose every move the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_batch import delivery, good_write
+from tracker.internal.v1 import envelope_pb2 as internal
+from tracker_server import limits
+from tracker_server.cache.memory import MemoryCache
+from tracker_server.config import Settings
+from tracker_server.consumer.batch import BatchLimits
+from tracker_server.consumer.consumer import Consumer
+from tracker_server.consumer.flusher import ConsumerStopped
+from tracker_server.errors import QueueFull, StoreUnavailable
+from tracker_server.invalidation import Invalidator
+from tracker_server.model.records import Position
+from tracker_server.model.writes import Write
+from tracker_server.ports import DeadLetter, Delivery
+from tracker_server.store.assignment import WholeAssignment
+from tracker_server.store.flush import Outcome
+from tracker_server.store.history_reader import HistoryQuery
+from tracker_server.store.point_reader import StepRange
+from tracker_server.store.store import Store, open_store
+
+PARTITIONS = 4
+
+
+class ScriptedSubscriber:
+    """ports.Subscriber that delivers what the test puts in."""
+
+    def __init__(self) -> None:
+        self.session = 1
+        self.connected = True
+        self.arrived: deque[Delivery] = deque()
+        self.acked = 0
+        self.buried: list[DeadLetter] = []
+        self.held: dict[int, int] = {}
+        self.dead_queue_full = False
+        self._tag = 0
+
+    def put(self, *writes: internal.Write, count: int = 0, body: bytes | None = None) -> Delivery:
+        """Delivers a message."""
+        self._tag += 1
+        made = dataclasses.replace(delivery(*writes, tag=self._tag), session=self.session, delivery_count=count)
+        made = made if body is None else dataclasses.replace(made, body=body)
+        self.arrived.append(made)
+        return made
+
+    def lose_session(self) -> None:
+        """The channel closes: what was not acknowledged is gone from here."""
+        self.session += 1
+        self.arrived.clear()
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def hold(self, prefetch: Mapping[int, int]) -> None:
+        """Remembered for the test."""
+        self.held = dict(prefetch)
+
+    async def receive(self, timeout: float) -> Delivery | None:
+        """The next delivery."""
+        if not self.arrived and timeout > 0:
+            await asyncio.sleep(0.005)
+        return self.arrived.popleft() if self.arrived else None
+
+    async def ack(self, delivery: Delivery) -> None:
+        """Remembered for the test."""
+        if delivery.session == self.session:
+            self.acked = max(self.acked, delivery.tag)
+
+    async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
+        """Remembered for the test."""
+        assert delivery.tag > self.acked, "buried before the acknowledgement"
+        if self.dead_queue_full:
+            raise QueueFull
+        self.buried.extend(letter for _, letter in letters)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class FaultyStore(Store):
+    """A real store that fails when the test says so."""
+
+    fault: Callable[[Sequence[Write]], None] = staticmethod(lambda _batch: None)
+
+    def flush(self, batch: Sequence[Write]) -> Outcome:
+        """Fails or flushes."""
+        self.fault(batch)
+        return super().flush(batch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[FaultyStore]:
+    """An empty store."""
+    opened = open_store(Settings(database_url=f"sqlite:///{tmp_path}/tracker.db", partitions=PARTITIONS), "test")
+    opened.__class__ = FaultyStore
+    assert isinstance(opened, FaultyStore)
+    yield opened
+    opened.close()
+
+
+def consumer_of(subscriber: ScriptedSubscriber, store: Store) -> Consumer:
+    """A consumer, not yet at work."""
+    return Consumer(
+        subscriber,
+        store,
+        WholeAssignment(PARTITIONS),
+        Invalidator(MemoryCache()),
+        BatchLimits(points=1_000, size=1_000_000, seconds=0.05),
+        interval_seconds=0.05,
+        dead_limit=True,
+    )
+
+
+@asynccontextmanager
+async def running(subscriber: ScriptedSubscriber, store: Store) -> AsyncIterator[Consumer]:
+    """A consumer at work."""
+    consumer = consumer_of(subscriber, store)
+    task = asyncio.create_task(consumer.run(5.0))
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Awaits a condition, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # conditions of objects that know no events
+            await asyncio.sleep(0.002)
+
+
+def steps_of(store: Store) -> list[int]:
+    """Steps of the points stored."""
+    page = store.read_history(HistoryQuery(["run"], ["loss"], StepRange(), 0, 1_000), Position())
+    return [int(step) for step in page.parts[0].steps]
+
+
+async def test_every_delivery_is_stored_before_it_is_acknowledged(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store):
+        for sequence in range(1, 51):
+            subscriber.put(good_write(sequence))
+        await until(lambda: subscriber.acked == 50)
+        assert steps_of(store) == list(range(1, 51))
+
+
+async def test_a_write_that_the_database_refuses_is_isolated_and_its_neighbours_stored(store: FaultyStore) -> None:
+    def refuse(batch: Sequence[Write]) -> None:
+        if any(write.sequence == 7 for write in batch):
+            message = "no such value"
+            raise ValueError(message)
+
+    store.fault = refuse
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store):
+        subscriber.put(*(good_write(sequence) for sequence in range(1, 21)))
+        await until(lambda: subscriber.acked == 1)
+    assert steps_of(store) == [step for step in range(1, 21) if step != 7]
+    (letter,) = subscriber.buried
+    assert (letter.sequence, "no such value" in letter.reason) == (7, True)
+    sets = store.applied([("run", "writer-0123456789")], experiments=False)
+    assert str(sets["run", "writer-0123456789"].dead) == "7"
+
+
+async def test_while_the_database_is_away_the_batch_waits_and_nothing_is_acknowledged(store: FaultyStore) -> None:
+    tries: list[int] = []
+    back = asyncio.Event()
+
+    def fail(batch: Sequence[Write]) -> None:
+        tries.append(len(batch))
+        if not back.is_set():
+            raise StoreUnavailable
+
+    store.fault = fail
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store) as consumer:
+        subscriber.put(good_write(1))
+        await until(lambda: len(tries) >= 3)
+        assert subscriber.acked == 0
+        await until(lambda: not consumer.healthy)
+        back.set()
+        await until(lambda: subscriber.acked == 1)
+        await until(lambda: consumer.healthy)
+    assert steps_of(store) == [1]
+
+
+async def test_after_a_lost_channel_its_messages_come_again_and_count_once(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+
+    def lose(_batch: Sequence[Write]) -> None:
+        if subscriber.session == 1:
+            subscriber.lose_session()
+
+    store.fault = lose
+    async with running(subscriber, store):
+        subscriber.put(good_write(1))
+        await until(lambda: subscriber.session == 2)
+        assert subscriber.acked == 0
+        again = subscriber.put(good_write(1))
+        subscriber.put(good_write(2))
+        await until(lambda: subscriber.acked == again.tag + 1)
+    assert steps_of(store) == [1, 2]
+
+
+async def test_a_suspect_is_handled_alone_and_forgotten_when_nobody_died(store: FaultyStore) -> None:
+    batches: list[list[int]] = []
+    store.fault = lambda batch: batches.append([write.sequence for write in batch])
+    subscriber = ScriptedSubscriber()
+    subscriber.put(good_write(1))
+    suspect = subscriber.put(good_write(2), count=limits.SUSPECT_DELIVERY_COUNT)
+    subscriber.put(good_write(3))
+    async with running(subscriber, store):
+        await until(lambda: subscriber.acked == 3)
+    assert [2] in batches
+    assert store.note_try(_mark(suspect)) == 1, "its tries were forgotten"
+
+
+async def test_a_message_that_consumers_died_on_again_and_again_is_buried_unseen(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    killer = subscriber.put(good_write(1), good_write(2), count=limits.SUSPECT_DELIVERY_COUNT)
+    for _ in range(limits.MAX_TRIES_ALONE):
+        store.note_try(_mark(killer))
+    subscriber.put(good_write(3))
+    async with running(subscriber, store):
+        await until(lambda: subscriber.acked == 2)
+    assert steps_of(store) == [3]
+    assert [letter.sequence for letter in subscriber.buried] == [1, 2]
+
+
+async def test_an_outage_that_delivers_a_message_a_hundred_times_buries_nothing(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.put(good_write(1), count=100)
+    async with running(subscriber, store):
+        await until(lambda: subscriber.acked == 1)
+    assert steps_of(store) == [1]
+    assert not subscriber.buried
+
+
+async def test_random_bytes_are_buried_and_neighbours_stored(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.put(good_write(1))
+    subscriber.put(body=b"\x00\xff not an envelope")
+    subscriber.put(good_write(2))
+    async with running(subscriber, store):
+        await until(lambda: subscriber.acked == 3)
+    assert steps_of(store) == [1, 2]
+    assert len(subscriber.buried) == 1
+
+
+async def test_a_consumer_that_finds_everything_dead_stops(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    for _ in range(200):
+        subscriber.put(body=b"\xff")
+    with pytest.raises(ConsumerStopped, match="nearly every write"):
+        await consumer_of(subscriber, store).run(5.0)
+
+
+async def test_a_full_dead_letter_queue_stops_the_consumer_before_it_acknowledges(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.dead_queue_full = True
+    subscriber.put(body=b"\xff")
+    with pytest.raises(ConsumerStopped, match="dead-letter queue is full"):
+        await consumer_of(subscriber, store).run(5.0)
+    assert subscriber.acked == 0
+
+
+async def test_a_stop_flushes_what_was_delivered(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store):
+        await until(lambda: bool(subscriber.held))
+        for sequence in range(1, 21):
+            subscriber.put(good_write(sequence))
+    assert subscriber.acked == 20
+    assert steps_of(store) == list(range(1, 21))
+
+
+def _mark(suspect: Delivery) -> str:
+    return hashlib.sha256(suspect.body).hexdigest()

@@ -1,0 +1,5 @@
+"""`python -m tracker_server`."""
+
+from tracker_server.cli import main
+
+main()

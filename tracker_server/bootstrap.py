@@ -1,0 +1,81 @@
+"""The one place that picks adapters: what the settings' URLs mean."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+
+from tracker_server.broker.memory import MemoryBroker
+from tracker_server.broker.publisher import RabbitPublisher
+from tracker_server.broker.subscriber import RabbitSubscriber
+from tracker_server.cache.memory import MemoryCache
+from tracker_server.cache.redis import RedisCache
+from tracker_server.config import Settings
+from tracker_server.consumer.batch import BatchLimits
+from tracker_server.invalidation import INTERVAL_SECONDS
+from tracker_server.ports import Assignment, Cache, Publisher, Subscriber
+from tracker_server.store.assignment import PostgresAssignment, WholeAssignment
+from tracker_server.store.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The adapters of one process, each made when first asked for. To be used within one event loop."""
+
+    settings: Settings
+
+    @cached_property
+    def process_name(self) -> str:
+        """Names this process at the database, where a consumer that hangs is told from one that lives."""
+        return f"tracker-{uuid.uuid4()}"
+
+    @cached_property
+    def store(self) -> Store:
+        """The database. SQLite is locked for this process and migrated. Raises BadSetting."""
+        return open_store(self.settings, self.process_name)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """The server's side of the broker."""
+        return self._memory_broker if self.settings.broker_is_memory else RabbitPublisher(self.settings)
+
+    @cached_property
+    def subscriber(self) -> Subscriber:
+        """The consumer's side of the broker."""
+        return self._memory_broker if self.settings.broker_is_memory else RabbitSubscriber(self.settings)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The cache."""
+        return MemoryCache() if self.settings.cache_is_memory else RedisCache(self.settings.cache_url)
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """Shares the partitions out. With SQLite, or a broker in this process, there is only one consumer."""
+        settings = self.settings
+        if settings.broker_is_memory or settings.database_is_sqlite:
+            return WholeAssignment(settings.partitions)
+        return PostgresAssignment(
+            settings.database_url,
+            settings.partitions,
+            process_name=self.process_name,
+            interval_seconds=settings.assignment_seconds,
+            timeout_seconds=settings.transaction_timeout_seconds,
+        )
+
+    @property
+    def batch_limits(self) -> BatchLimits:
+        """When a consumer flushes. In one process the callers wait for the flush, so it never waits for more."""
+        settings = self.settings
+        seconds = 0.0 if settings.broker_is_memory else settings.flush_seconds
+        return BatchLimits(settings.flush_points, settings.flush_bytes, seconds)
+
+    @property
+    def bump_interval_seconds(self) -> float:
+        """Between two bumps of a cached scope. In one process they cost nothing."""
+        return 0.0 if self.settings.cache_is_memory else INTERVAL_SECONDS
+
+    @cached_property
+    def _memory_broker(self) -> MemoryBroker:
+        return MemoryBroker()

@@ -1,0 +1,1 @@
+"""Adapters of ports.Cache. Redis is imported in this folder only."""

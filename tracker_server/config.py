@@ -1,0 +1,124 @@
+"""All settings. Each comes from an environment variable TRACKER_<NAME>; docs/operations.md has them in one table."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracker_server.errors import BadSetting
+
+
+class Settings(BaseSettings):
+    """The settings of one process, checked against each other."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
+
+    listen: str = Field("127.0.0.1:50051", description="Address of the gRPC server; port 0 picks a free one.")
+    broker_url: str = Field("memory://", description="memory:// (in process) or amqp://user:password@host:port/vhost.")
+    cache_url: str = Field("memory://", description="memory:// (in process) or redis://host:port/db.")
+    database_url: str = Field(
+        "sqlite:///./tracker.db", description="sqlite:///PATH or postgresql+psycopg2://user:password@host:port/db."
+    )
+    partitions: int = Field(
+        8, ge=1, le=256, description="Queues that runs are spread over. Fixed once a database has been migrated."
+    )
+    health_listen: str = Field("", description="Where `consume` answers grpc.health.v1; empty: nowhere.")
+    grace_seconds: float = Field(10.0, gt=0, description="How long a stop may take to finish what is in flight.")
+    queue_max_bytes: int = Field(
+        4 * 1024**3,
+        ge=1024**2,
+        description="Length limit of each ingest queue, in bytes; beyond it writes are refused.",
+    )
+    queue_max_messages: int = Field(
+        1_000_000, ge=1, description="Length limit of each ingest queue, in messages; beyond it writes are refused."
+    )
+    flush_points: int = Field(500_000, ge=1, description="A consumer flushes at so many points.")
+    flush_bytes: int = Field(16 * 1024**2, ge=1, description="A consumer flushes at so many bytes.")
+    flush_seconds: float = Field(0.25, gt=0, le=60, description="A consumer flushes at this age of its oldest write.")
+    database_connections: int = Field(8, ge=2, le=200, description="Connections, and threads, for reads in a server.")
+    transaction_timeout_seconds: float = Field(
+        30.0, gt=0, description="The database ends a transaction that stands still for so long, or a dead connection."
+    )
+    assignment_seconds: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="How often a consumer renews its registration and looks at its share of partitions.",
+    )
+    broker_heartbeat_seconds: int = Field(10, ge=1, le=600, description="AMQP heartbeat.")
+    log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @property
+    def broker_is_memory(self) -> bool:
+        """True when writes are handed over inside this process."""
+        return self.broker_url.startswith("memory:")
+
+    @property
+    def cache_is_memory(self) -> bool:
+        """True when cached answers live inside this process."""
+        return self.cache_url.startswith("memory:")
+
+    @property
+    def database_is_sqlite(self) -> bool:
+        """True for the embedded database."""
+        return self.database_url.startswith("sqlite:")
+
+    @property
+    def embedded(self) -> bool:
+        """True when nothing outside this process is needed."""
+        return self.broker_is_memory and self.cache_is_memory and self.database_is_sqlite
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        allowed = {
+            "broker_url": ("memory:", "amqp:", "amqps:"),
+            "cache_url": ("memory:", "redis:", "rediss:"),
+            "database_url": ("sqlite:", "postgresql+psycopg2:", "postgresql:"),
+        }
+        for name, schemes in allowed.items():
+            value = getattr(self, name)
+            if not value.startswith(schemes):
+                message = f"{name} is {value!r}; it must begin with one of {', '.join(schemes)}"
+                raise ValueError(message)
+        if self.database_is_sqlite and not self.broker_is_memory:
+            message = "database_url is SQLite, which one process owns; with an amqp broker_url it must be PostgreSQL"
+            raise ValueError(message)
+        return self
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Reads the environment. Raises BadSetting that names each wrong variable, its value and what would be right."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks each value itself
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            variable = f"TRACKER_{name.upper()}: " if name else ""
+            given = f" (given: {problem['input']!r})" if name else ""
+            lines.append(f"{variable}{problem['msg']}{given}")
+        raise BadSetting("; ".join(lines)) from None
+
+
+def check_roles(settings: Settings, *, all_in_one: bool) -> None:
+    """Refuses memory:// where several processes would each have a memory of their own."""
+    if all_in_one:
+        return
+    wrong = [
+        name
+        for name, value in (
+            ("TRACKER_BROKER_URL", settings.broker_is_memory),
+            ("TRACKER_CACHE_URL", settings.cache_is_memory),
+            ("TRACKER_DATABASE_URL", settings.database_is_sqlite),
+        )
+        if value
+    ]
+    if wrong:
+        message = (
+            f"{', '.join(wrong)}: the embedded form works in one process only. Use `tracker_server up`, "
+            "or give amqp://, redis:// and postgresql:// URLs."
+        )
+        raise BadSetting(message)

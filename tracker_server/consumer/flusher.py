@@ -1,0 +1,202 @@
+"""One flush from start to end: store, isolate what cannot be stored, bury it, tell the cache, acknowledge."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import structlog
+
+from tracker_server import limits
+from tracker_server.consumer.batch import Batch, Letter, Origin, write_letter
+from tracker_server.consumer.dead_limit import DeadLimit
+from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable, TrackerError
+from tracker_server.invalidation import Invalidator
+from tracker_server.model.writes import Write
+from tracker_server.ports import Subscriber
+from tracker_server.store.flush import Outcome
+from tracker_server.store.ledger import DeadWrite
+from tracker_server.store.store import Store
+
+FIRST_WAIT_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 5.0
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+class ConsumerStopped(TrackerError):
+    """The consumer stopped by itself, since going on would do harm."""
+
+    reason = "CONSUMER_STOPPED"
+
+
+class SessionLost(Exception):
+    """The channel that a batch came on is gone: its messages will be delivered again."""
+
+
+class Flusher:
+    """Flushes batches, one at a time."""
+
+    def __init__(
+        self, subscriber: Subscriber, store: Store, invalidator: Invalidator, executor: Executor, *, dead_limit: bool
+    ) -> None:
+        self._subscriber = subscriber
+        self._store = store
+        self._invalidator = invalidator
+        self._executor = executor
+        self._limit = DeadLimit() if dead_limit else None
+        self._refreshes: set[asyncio.Task[None]] = set()
+        self.healthy = True
+        """Whether the database took the last flush."""
+        self.points = 0
+        """Points stored so far."""
+        self.flushes = 0
+        """Transactions so far."""
+        self.duplicates = 0
+        """Writes that had been applied before."""
+        self.dead = 0
+        """Writes that could not be stored."""
+
+    async def flush(self, batch: Batch) -> None:
+        """Returns when the batch is stored and acknowledged.
+
+        Tries for ever while the database is out of reach. Raises SessionLost when the channel went away, and
+        ConsumerStopped when nearly everything is dead or the dead-letter queue is full.
+        """
+        mark = await self._examine(batch)
+        letters = list(batch.letters)
+        scopes: set[str] = set()
+        for outcome in await self._patiently(batch, lambda: self._store_all(batch.writes, batch.origins, letters)):
+            scopes |= outcome.scopes
+            self._note(outcome)
+        if letters:
+            await self._bury(batch, letters)
+        await self._invalidator.committed(scopes)
+        await self._subscriber.ack(batch.deliveries[-1])
+        if mark is not None:
+            await self._patiently(batch, lambda: self._store.forget_tries(mark))
+
+    async def _examine(self, batch: Batch) -> str | None:
+        """Notes in the database, before a suspect is touched, that it is tried, and buries it after too many tries.
+
+        The broker's own count of deliveries says little: it grows with every outage too.
+        """
+        suspect = batch.suspect
+        if suspect is None:
+            return None
+        mark = hashlib.sha256(suspect.body).hexdigest()
+        tries = await self._patiently(batch, lambda: self._store.note_try(mark))
+        if tries > limits.MAX_TRIES_ALONE:
+            batch.bury_suspect(f"{tries - 1} consumers died while they handled it alone")
+        else:
+            batch.clear_suspect()
+        return mark
+
+    def refresh(self, stale: Sequence[tuple[str, str]]) -> None:
+        """Makes the totals of stale series anew, beside the flushes."""
+        for run_id, name in stale:
+            task = asyncio.create_task(self._refresh(run_id, name), name="refresh totals")
+            self._refreshes.add(task)
+            task.add_done_callback(self._refreshes.discard)
+
+    async def close(self) -> None:
+        """Waits for what runs in the background."""
+        await asyncio.gather(*self._refreshes, return_exceptions=True)
+
+    async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """Runs something that blocks, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.flushes += 1
+        self.points += outcome.points
+        self.duplicates += outcome.duplicates
+        if self._limit is not None:
+            self._limit.note(outcome.applied + outcome.duplicates, 0)
+        if outcome.stale:
+            self.refresh(outcome.stale)
+
+    async def _patiently(self, batch: Batch, work: Callable[[], Any]) -> Any:
+        """Calls work off the loop, again and again while the database is out of reach."""
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                result = await self.call(work)
+            except StoreUnavailable as error:
+                if self.healthy:
+                    _log.warning("database out of reach; the batch waits", error=str(error), writes=len(batch.writes))
+                self.healthy = False
+                self._check_session(batch)
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+            else:
+                if not self.healthy:
+                    _log.info("database back")
+                self.healthy = True
+                return result
+
+    def _check_session(self, batch: Batch) -> None:
+        if batch.session != self._subscriber.session:
+            raise SessionLost
+
+    def _store_all(self, writes: list[Write], origins: list[Origin], letters: list[Letter]) -> list[Outcome]:
+        """Stores what can be stored; what cannot, write by write, becomes a letter. Blocks."""
+        if not writes:
+            return []
+        try:
+            return [self._store.flush(writes)]
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever one write provokes must not stop the others
+            if len(writes) == 1:
+                _log.error("write cannot be stored", scope=writes[0].scope_id, error=str(error))
+                letters.append(write_letter(origins[0], f"cannot be stored: {type(error).__name__}: {error}"))
+                return []
+            middle = len(writes) // 2
+            # What an earlier try has stored is a duplicate to the next one.
+            return self._store_all(writes[:middle], origins[:middle], letters) + self._store_all(
+                writes[middle:], origins[middle:], letters
+            )
+
+    async def _bury(self, batch: Batch, letters: list[Letter]) -> None:
+        """Puts letters into the dead-letter queue, confirmed, and notes their numbers, before the acknowledgement."""
+        unique = {(letter.delivery.tag, letter.index): letter for letter in letters}
+        for delivery in batch.deliveries:
+            own = [(letter.index, letter.letter) for (tag, _), letter in unique.items() if tag == delivery.tag]
+            if own:
+                try:
+                    await self._subscriber.bury(delivery, own)
+                except QueueFull as error:
+                    message = "the dead-letter queue is full: look at it with `tracker_server dead list`"
+                    raise ConsumerStopped(message) from error
+                except BrokerUnavailable as error:
+                    raise SessionLost from error
+        identities: list[DeadWrite] = [letter.identity for letter in unique.values() if letter.identity]
+        if identities:
+            await self._patiently(batch, lambda: self._store.mark_dead(identities))
+        self.dead += len(unique)
+        for letter in unique.values():
+            _log.error(
+                "dead letter",
+                reason=letter.letter.reason,
+                scope=letter.letter.scope_id,
+                sequence=letter.letter.sequence,
+            )
+        if self._limit is not None:
+            self._limit.note(0, len(unique))
+            if self._limit.reached:
+                await self._subscriber.ack(batch.deliveries[-1])
+                message = "nearly every write is dead: this consumer may be older than the servers, or broken"
+                raise ConsumerStopped(message)
+
+    async def _refresh(self, run_id: str, name: str) -> None:
+        try:
+            await self.call(self._store.refresh_totals, run_id, name)
+        except StoreUnavailable:
+            pass  # still marked stale: the next flush or takeover tries again, and reads count the points themselves
+        except Exception:  # noqa: BLE001  # background work: logged, and the series stays marked
+            _log.exception("totals could not be refreshed", run=run_id, metric=name)

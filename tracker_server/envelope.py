@@ -1,0 +1,320 @@
+"""From the bytes of a broker message to writes. Whatever cannot be read says why; it never raises anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tracker.internal.v1 import envelope_pb2 as internal
+from tracker.v1 import tracker_service_pb2 as public
+from tracker.v1.resources_pb2 import ConfigMap
+from tracker_server import limits
+from tracker_server.model import writes
+from tracker_server.model.points import Block
+from tracker_server.model.status import TERMINAL
+from tracker_server.model.typed_json import Json, encode_value
+
+VERSION = 1
+"""The envelope version that this code writes, and the only one it reads."""
+
+
+class Undecodable(Exception):
+    """A message or a write that this consumer cannot read."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadWrite:
+    """A write of a good envelope that cannot be stored."""
+
+    raw: internal.Write
+    reason: str
+
+
+def read_envelope(body: bytes) -> list[internal.Write]:
+    """The writes of a message, still encoded. Raises Undecodable."""
+    try:
+        envelope = internal.Envelope.FromString(body)
+    except DecodeError as error:
+        message = f"not an envelope: {error}"
+        raise Undecodable(message) from error
+    if envelope.version != VERSION:
+        message = f"envelope version {envelope.version}; this consumer reads version {VERSION}"
+        raise Undecodable(message)
+    if not envelope.writes:
+        message = "an envelope without writes"
+        raise Undecodable(message)
+    return list(envelope.writes)
+
+
+def wrap_write(write: internal.Write) -> bytes:
+    """A message with this one write."""
+    return internal.Envelope(version=VERSION, writes=[write]).SerializeToString()
+
+
+def decode_write(raw: internal.Write) -> writes.Write:
+    """A write, checked as far as storing it depends on it. Raises Undecodable with the reason."""
+    decoder = _DECODERS.get(raw.kind)
+    if decoder is None:
+        message = f"unknown kind of write: {raw.kind}"
+        raise Undecodable(message)
+    _check_id("scope", raw.scope_id)
+    unnumbered = raw.kind in _UNNUMBERED
+    _check(unnumbered or raw.sequence >= 1, f"sequence {raw.sequence}")
+    if raw.kind != internal.WRITE_KIND_HEARTBEAT:
+        _check_id("writer", raw.writer_id)
+    _check(raw.attempt >= 0, f"attempt {raw.attempt}")
+    _check_time(raw.accepted_at_unix_ms)
+    try:
+        body = decoder(raw)
+    except (DecodeError, ValueError, OverflowError) as error:
+        message = f"payload: {error}"
+        raise Undecodable(message) from error
+    return writes.Write(
+        raw.scope_id,
+        raw.writer_id,
+        0 if unnumbered else raw.sequence,
+        raw.attempt,
+        raw.accepted_at_unix_ms,
+        raw.replay,
+        raw.server_assigned,
+        body,
+        len(raw.payload),
+    )
+
+
+def _log_metrics(raw: internal.Write) -> writes.LogPoints:
+    request = internal.PackedLogMetrics.FromString(raw.payload)
+    _check(request.dropped_points >= 0, f"dropped_points {request.dropped_points}")
+    return writes.LogPoints(
+        tuple(_block(block, raw.accepted_at_unix_ms) for block in request.blocks), request.dropped_points
+    )
+
+
+def _block(packed: internal.PackedBlock, accepted_ms: int) -> Block:
+    steps = np.frombuffer(_one(packed.steps), "<i8")
+    count = len(steps)
+    _check(count > 0, "a block without steps")
+    if packed.times_unix_ms:
+        times = np.frombuffer(_one(packed.times_unix_ms), "<i8")
+        _check(len(times) == count, f"{len(times)} times for {count} steps")
+        _check_time(int(times.min()))
+        _check_time(int(times.max()))
+    else:
+        times = np.full(count, accepted_ms, np.int64)
+    columns = packed.columns
+    _check(bool(columns), "a block without columns")
+    names = _known_names(tuple([column.name for column in columns]))
+    parts = [column.values for column in columns]
+    if set(map(len, parts)) != {8 * count}:
+        uneven = next(i for i, part in enumerate(parts) if len(part) != 8 * count)
+        message = f"{len(parts[uneven]) / 8:g} values of {names[uneven]!r} for {count} steps"
+        raise Undecodable(message)
+    values = np.frombuffer(b"".join(parts), "<f8").reshape(len(names), count)
+    return Block(names, steps, times, values)
+
+
+@lru_cache(maxsize=1024)
+def _known_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Checks the names of a block's columns. Jobs send the same ones again and again: they are checked, and kept, once."""
+    _check(len(set(names)) == len(names), "a metric twice in one block")
+    for name in names:
+        _check_name(name)
+    return names
+
+
+def _log_metric(raw: internal.Write) -> writes.LogPoints | writes.LogNext:
+    request = public.LogMetricRequest.FromString(raw.payload)
+    _check_name(request.name)
+    time = _time(request, raw)
+    if not request.HasField("step"):
+        return writes.LogNext(request.name, time, request.value)
+    block = Block(
+        (request.name,), np.array([request.step], np.int64), np.array([time], np.int64), np.array([[request.value]])
+    )
+    return writes.LogPoints((block,))
+
+
+def _start_run(raw: internal.Write) -> writes.StartRun:
+    request = public.StartRunRequest.FromString(raw.payload)
+    _check_id("experiment", request.experiment_id, optional=True)
+    _check_texts([request.name, *request.tags], request.metadata)
+    return writes.StartRun(
+        _time(request, raw),
+        request.experiment_id,
+        request.name,
+        _config(request.config),
+        tuple(request.tags),
+        dict(request.metadata),
+    )
+
+
+def _run_completed(raw: internal.Write) -> writes.CompleteRun:
+    request = public.RunCompletedRequest.FromString(raw.payload)
+    _check(int(request.status) in TERMINAL, f"status {request.status}")
+    _check_id("experiment", request.experiment_id, optional=True)
+    for name in request.final_metrics:
+        _check_name(name)
+    _check_texts([], request.artifacts, request.metadata)
+    return writes.CompleteRun(
+        _time(request, raw),
+        request.experiment_id,
+        request.status,
+        dict(request.final_metrics),
+        dict(request.artifacts),
+        dict(request.metadata),
+    )
+
+
+def _close_writer(raw: internal.Write) -> writes.CloseWriter:
+    request = public.CloseWriterRequest.FromString(raw.payload)
+    _check(request.last_sequence >= 0, f"last_sequence {request.last_sequence}")
+    return writes.CloseWriter(request.last_sequence)
+
+
+def _heartbeat(raw: internal.Write) -> writes.Heartbeat:
+    public.HeartbeatRequest.FromString(raw.payload)
+    return writes.Heartbeat()
+
+
+def _update_run(raw: internal.Write) -> writes.UpdateRun:
+    request = public.UpdateRunRequest.FromString(raw.payload)
+    changes = request.changes
+    _check_texts([changes.name, changes.notes, *changes.tags], changes.metadata, changes.artifacts)
+    fields, maps = _changes(
+        list(request.update_mask.paths),
+        {"name": changes.name, "notes": changes.notes, "stop_requested": changes.stop_requested},
+        {
+            "tags": dict.fromkeys(changes.tags, True),
+            "config": _config(changes.config),
+            "metadata": dict(changes.metadata),
+            "artifacts": dict(changes.artifacts),
+        },
+    )
+    return writes.UpdateRun(_time(request, raw), fields, maps)
+
+
+def _update_experiment(raw: internal.Write) -> writes.UpdateExperiment:
+    request = public.UpdateExperimentRequest.FromString(raw.payload)
+    changes = request.changes
+    _check_texts([changes.name, changes.notes, *changes.tags], changes.metadata)
+    fields, maps = _changes(
+        list(request.update_mask.paths),
+        {"name": changes.name, "notes": changes.notes},
+        {"tags": dict.fromkeys(changes.tags, True), "metadata": dict(changes.metadata)},
+    )
+    return writes.UpdateExperiment(_time(request, raw), fields, maps)
+
+
+def _changes(
+    mask: list[str], fields: Mapping[str, Json], maps: Mapping[str, Mapping[str, Json]]
+) -> tuple[dict[str, Json], dict[str, writes.MapChange]]:
+    _check_texts(mask)
+    if not mask:
+        return (
+            {name: value for name, value in fields.items() if value},
+            {name: writes.MapChange(set=values) for name, values in maps.items() if values},
+        )
+    chosen: dict[str, Json] = {}
+    changes: dict[str, writes.MapChange] = {}
+    for path in mask:
+        name, dot, entry = path.partition(".")
+        if name in fields and not dot:
+            chosen[name] = fields[name]
+        elif name in maps and not dot:
+            changes[name] = writes.MapChange(replace=True, set=maps[name])
+        elif name in maps:
+            before = changes.get(name, writes.MapChange())
+            if before.replace:
+                continue
+            if entry in maps[name]:
+                changes[name] = writes.MapChange(False, {**before.set, entry: maps[name][entry]}, before.remove)
+            else:
+                changes[name] = writes.MapChange(False, before.set, (*before.remove, entry))
+        else:
+            message = f"update_mask path {path!r}"
+            raise Undecodable(message)
+    return chosen, changes
+
+
+def _config(config: ConfigMap) -> dict[str, Json]:
+    encoded = {key: encode_value(value) for key, value in config.values.items()}
+    _check_texts(_texts_in(encoded))
+    return encoded
+
+
+def _texts_in(value: Json) -> Iterator[str]:
+    """Every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _texts_in(item)
+
+
+def _time(
+    request: public.StartRunRequest
+    | public.LogMetricRequest
+    | public.RunCompletedRequest
+    | public.UpdateRunRequest
+    | public.UpdateExperimentRequest,
+    raw: internal.Write,
+) -> int:
+    if not request.HasField("timestamp"):
+        return raw.accepted_at_unix_ms
+    return _check_time(_milliseconds(request.timestamp))
+
+
+def _milliseconds(timestamp: Timestamp) -> int:
+    return timestamp.seconds * 1000 + timestamp.nanos // 1_000_000
+
+
+def _check_time(milliseconds: int) -> int:
+    _check(limits.MIN_TIME_MS <= milliseconds <= limits.MAX_TIME_MS, f"time {milliseconds} ms")
+    return milliseconds
+
+
+def _check_id(what: str, value: str, *, optional: bool = False) -> None:
+    right = len(value) <= limits.MAX_ID_LENGTH and value.isprintable() and (optional or value != "")
+    _check(right, f"{what} {value[:200]!r}")
+
+
+def _check_name(name: str) -> None:
+    _check(0 < len(name) <= limits.MAX_NAME_LENGTH and "\0" not in name, f"metric name {name[:80]!r}")
+
+
+def _check_texts(texts: Iterable[str], *maps: Mapping[str, str]) -> None:
+    for text in [*texts, *(part for entries in maps for pair in entries.items() for part in pair)]:
+        _check("\0" not in text, f"U+0000 in {text[:80]!r}")
+
+
+def _check(right: bool, what: str) -> None:
+    if not right:
+        raise Undecodable(what)
+
+
+def _one(parts: Iterable[bytes]) -> bytes:
+    chunks = list(parts)
+    _check(len(chunks) == 1, f"an array in {len(chunks)} parts")
+    return chunks[0]
+
+
+_DECODERS: dict[int, Callable[[internal.Write], writes.Body]] = {
+    internal.WRITE_KIND_START_RUN: _start_run,
+    internal.WRITE_KIND_LOG_METRIC: _log_metric,
+    internal.WRITE_KIND_LOG_METRICS: _log_metrics,
+    internal.WRITE_KIND_CLOSE_WRITER: _close_writer,
+    internal.WRITE_KIND_RUN_COMPLETED: _run_completed,
+    internal.WRITE_KIND_HEARTBEAT: _heartbeat,
+    internal.WRITE_KIND_UPDATE_RUN: _update_run,
+    internal.WRITE_KIND_UPDATE_EXPERIMENT: _update_experiment,
+}
+_UNNUMBERED = frozenset({internal.WRITE_KIND_HEARTBEAT, internal.WRITE_KIND_CLOSE_WRITER})

@@ -1,0 +1,1 @@
+"""The gRPC front. The only place that imports grpc."""

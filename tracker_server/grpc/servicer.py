@@ -1,0 +1,155 @@
+"""What each RPC does: check, stamp, submit and answer with a token; or check and read."""
+
+from __future__ import annotations
+
+from tracker.v1 import tracker_service_pb2 as public
+from tracker.v1.resources_pb2 import Limits
+from tracker_server import limits, tokens
+from tracker_server.grpc.reads_port import Reads
+from tracker_server.heartbeats import Heartbeats
+from tracker_server.identity import Identity, WriteRequest
+from tracker_server.ingest import Ingest
+from tracker_server.validation import validate
+
+
+class Servicer:
+    """TrackerService. One method for each RPC, named as it is in lower case.
+
+    deadline: seconds that are left to answer, None when the caller set none. Every method raises InvalidRequest;
+    writes raise what Ingest.submit raises, reads what Reads raises.
+    """
+
+    def __init__(
+        self,
+        *,
+        ingest: Ingest,
+        identity: Identity,
+        heartbeats: Heartbeats,
+        reads: Reads,
+        version: str,
+        embedded: bool,
+    ) -> None:
+        self._ingest = ingest
+        self._identity = identity
+        self._heartbeats = heartbeats
+        self._reads = reads
+        self._info = public.GetServerInfoResponse(
+            version=version, limits=advertised_limits(), embedded=embedded
+        ).SerializeToString()
+
+    async def start_run(self, request: public.StartRunRequest, deadline: float | None) -> public.StartRunResponse:
+        """Starts a run, with an id of the server's making where the caller gives none."""
+        token = await self._write(request, deadline)
+        return public.StartRunResponse(run_id=request.run_id, write_token=token)
+
+    async def log_metric(self, request: public.LogMetricRequest, deadline: float | None) -> public.LogMetricResponse:
+        """Logs one point."""
+        return public.LogMetricResponse(write_token=await self._write(request, deadline))
+
+    async def log_metrics(self, request: public.LogMetricsRequest, deadline: float | None) -> public.LogMetricsResponse:
+        """Logs many points."""
+        return public.LogMetricsResponse(write_token=await self._write(request, deadline))
+
+    async def close_writer(
+        self, request: public.CloseWriterRequest, deadline: float | None
+    ) -> public.CloseWriterResponse:
+        """Notes a writer's last sequence."""
+        await self._write(request, deadline)
+        return public.CloseWriterResponse(write_token=tokens.close_token(request))
+
+    async def run_completed(
+        self, request: public.RunCompletedRequest, deadline: float | None
+    ) -> public.RunCompletedResponse:
+        """Ends an attempt."""
+        return public.RunCompletedResponse(write_token=await self._write(request, deadline))
+
+    async def heartbeat(self, request: public.HeartbeatRequest, deadline: float | None) -> public.HeartbeatResponse:
+        """Keeps a lease."""
+        validate(request)
+        return await self._heartbeats.beat(request, deadline)
+
+    async def update_run(self, request: public.UpdateRunRequest, deadline: float | None) -> public.UpdateRunResponse:
+        """Changes a run."""
+        return public.UpdateRunResponse(write_token=await self._write(request, deadline))
+
+    async def update_experiment(
+        self, request: public.UpdateExperimentRequest, deadline: float | None
+    ) -> public.UpdateExperimentResponse:
+        """Changes an experiment."""
+        return public.UpdateExperimentResponse(write_token=await self._write(request, deadline))
+
+    async def get_summary(
+        self, request: public.GetSummaryRequest, deadline: float | None
+    ) -> public.GetSummaryResponse | bytes:
+        """An experiment at a glance."""
+        validate(request)
+        return await self._reads.get_summary(request, deadline)
+
+    async def get_run(self, request: public.GetRunRequest, deadline: float | None) -> public.GetRunResponse | bytes:
+        """A run."""
+        validate(request)
+        return await self._reads.get_run(request, deadline)
+
+    async def list_experiments(
+        self, request: public.ListExperimentsRequest, deadline: float | None
+    ) -> public.ListExperimentsResponse | bytes:
+        """Experiments."""
+        validate(request)
+        return await self._reads.list_experiments(request, deadline)
+
+    async def list_runs(
+        self, request: public.ListRunsRequest, deadline: float | None
+    ) -> public.ListRunsResponse | bytes:
+        """Runs."""
+        validate(request)
+        return await self._reads.list_runs(request, deadline)
+
+    async def get_metric_history(
+        self, request: public.GetMetricHistoryRequest, deadline: float | None
+    ) -> public.GetMetricHistoryResponse | bytes:
+        """Points."""
+        validate(request)
+        return await self._reads.get_metric_history(request, deadline)
+
+    async def get_dashboard_stats(
+        self, request: public.GetDashboardStatsRequest, deadline: float | None
+    ) -> public.GetDashboardStatsResponse | bytes:
+        """A few numbers."""
+        validate(request)
+        return await self._reads.get_dashboard_stats(request, deadline)
+
+    async def get_server_info(
+        self,
+        request: public.GetServerInfoRequest,
+        deadline: float | None,  # noqa: ARG002  # every method is called alike
+    ) -> bytes:
+        """Version and limits."""
+        validate(request)
+        return self._info
+
+    async def _write(self, request: WriteRequest, deadline: float | None) -> str:
+        """Returns the write's token once it is durable."""
+        validate(request)
+        write = self._identity.stamp(request)
+        await self._ingest.submit(write, deadline)
+        return tokens.write_token(write)
+
+
+def advertised_limits() -> Limits:
+    """The limits that clients must know."""
+    return Limits(
+        max_request_bytes=limits.MAX_REQUEST_BYTES,
+        max_points_per_request=limits.MAX_POINTS_PER_REQUEST,
+        max_id_length=limits.MAX_ID_LENGTH,
+        min_writer_id_length=limits.MIN_WRITER_ID_LENGTH,
+        max_name_length=limits.MAX_NAME_LENGTH,
+        max_text_length=limits.MAX_TEXT_LENGTH,
+        max_config_bytes=limits.MAX_CONFIG_BYTES,
+        max_config_depth=limits.MAX_CONFIG_DEPTH,
+        max_entries=limits.MAX_ENTRIES,
+        max_page_size=limits.MAX_PAGE_SIZE,
+        max_history_page_points=limits.MAX_HISTORY_PAGE_POINTS,
+        max_history_selection=limits.MAX_HISTORY_SELECTION,
+        lease_seconds=limits.LEASE_SECONDS,
+        heartbeat_seconds=limits.HEARTBEAT_SECONDS,
+    )

@@ -1,0 +1,165 @@
+"""What reads return: rows of the database as frozen data. Times are milliseconds since 1970-01-01 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tracker_server.model.points import Floats, Ints
+from tracker_server.model.ranges import Ranges
+from tracker_server.model.totals import Totals
+from tracker_server.model.typed_json import Json
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run."""
+
+    run_id: str
+    experiment_id: str
+    experiment_conflicts: list[str]
+    name: str
+    notes: str
+    config: Mapping[str, Json]
+    tags: list[str]
+    metadata: Mapping[str, str]
+    artifacts: Mapping[str, str]
+    stop_requested: bool
+    status: int
+    attempt: int
+    started_ms: int
+    ended_ms: int | None
+    final_metrics: Mapping[str, Json]
+    created_ms: int
+    last_seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a run."""
+
+    attempt: int
+    status: int
+    started_ms: int
+    ended_ms: int | None
+    last_seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRecord:
+    """One metric of a run."""
+
+    name: str
+    totals: Totals
+    final: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriterRecord:
+    """What is known of a writer."""
+
+    writer_id: str
+    applied: Ranges
+    dead: Ranges
+    final_sequence: int | None
+    dropped_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """A run with everything but its points."""
+
+    run: RunRecord
+    attempts: list[AttemptRecord]
+    metrics: list[MetricRecord]
+    """Sorted by name, one page."""
+    more_metrics: bool
+    writers: list[WriterRecord]
+    """Those that sent an id of their own, sorted by it."""
+    all_closed: bool
+    """Over all of these writers, listed or not: every one is closed, lacks nothing and has nothing refused."""
+    read_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """An experiment."""
+
+    experiment_id: str
+    name: str
+    notes: str
+    tags: list[str]
+    metadata: Mapping[str, str]
+    created_ms: int
+    run_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcrossRuns:
+    """One metric over the runs of an experiment."""
+
+    name: str
+    run_count: int
+    non_finite_run_count: int
+    min: tuple[float, str] | None
+    """Value and run."""
+    max: tuple[float, str] | None
+    mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSummary:
+    """An experiment at a glance."""
+
+    experiment: ExperimentRecord
+    run_counts: list[tuple[int, int]]
+    """Status and count."""
+    metrics: list[AcrossRuns]
+    """Sorted by name, one page."""
+    more_metrics: bool
+    newest_runs: list[RunRecord]
+    read_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardStats:
+    """A few numbers over everything."""
+
+    total_experiments: int
+    total_runs: int
+    active_runs: int
+    runs_completed_today: int
+    read_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPart:
+    """Points of one series."""
+
+    run_id: str
+    name: str
+    steps: Ints
+    times: Ints
+    values: Floats
+    total_points: int
+    downsampled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a history a page begins."""
+
+    series_index: int = 0
+    step: int | None = None
+    """The step to go on with; None: the first of the range."""
+    step_offset: int = 0
+    """How many points of that step were already returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """A page of points."""
+
+    parts: list[SeriesPart]
+    following: Position | None
+    """Where the next page begins; None: this was the last."""

@@ -1,0 +1,183 @@
+"""A run and its attempts, and how writes change them. Every change commutes with every other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tracker_server import limits
+from tracker_server.model.cuts import Cuts
+from tracker_server.model.registers import FieldRegister, Key, MapRegister
+from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
+from tracker_server.model.typed_json import Json, encode_double
+from tracker_server.model.writes import CompleteRun, MapChange, StartRun, UpdateRun, Write
+
+RUN_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "stop_requested": False}
+"""Single values of a run, and what they are at first."""
+RUN_MAPS = ("config", "tags", "metadata", "artifacts")
+"""Maps of a run; tags are a map of names to true."""
+
+
+@dataclass(slots=True)
+class AttemptState:
+    """One attempt."""
+
+    attempt: int
+    first_accepted_ms: int
+    last_seen_ms: int = limits.MIN_TIME_MS
+    status: FieldRegister = field(default_factory=lambda: FieldRegister(int(Status.RUNNING)))
+    """The key's time is when the attempt ended."""
+    started_ms: int | None = None
+    """As stated by the earliest StartRun."""
+    final_metrics: MapRegister = field(default_factory=MapRegister)
+    is_new: bool = True
+    changed: bool = True
+
+    @property
+    def began_ms(self) -> int:
+        """When it started."""
+        return self.first_accepted_ms if self.started_ms is None else self.started_ms
+
+    @property
+    def ended_ms(self) -> int | None:
+        """When it ended; None while it runs."""
+        return None if self.status.key is None else self.status.key.time_ms
+
+    def seen(self, write: Write) -> None:
+        """A sign of life."""
+        if write.accepted_ms < self.first_accepted_ms:
+            self.first_accepted_ms, self.changed = write.accepted_ms, True
+        moment = seen_moment(write)
+        if moment > self.last_seen_ms:
+            self.last_seen_ms, self.changed = moment, True
+
+    def start(self, body: StartRun) -> None:
+        """The earliest start counts."""
+        if self.started_ms is None or body.started_ms < self.started_ms:
+            self.started_ms, self.changed = body.started_ms, True
+
+    def complete(self, body: CompleteRun, key: Key) -> None:
+        """The latest end counts."""
+        self.status.set(int(body.status), key)
+        for name, value in body.final_metrics.items():
+            self.final_metrics.set(name, encode_double(value), key)
+        self.changed = True
+
+
+@dataclass(slots=True)
+class RunState:
+    """A run as a flush knows it: its counters always, its fields and maps only where a write changes them."""
+
+    run_id: str
+    experiment_id: str = DEFAULT_EXPERIMENT
+    created_ms: int = limits.MAX_TIME_MS
+    cuts: Cuts = ()
+    series_count: int = 0
+    writer_count: int = 0
+    final_metrics: Mapping[str, Json] = field(default_factory=dict)
+    """As stored so far for the newest attempt."""
+    newest_stored: int = -1
+    status_stored: int = 0
+    attempts: dict[int, AttemptState] = field(default_factory=dict)
+    named: dict[str, Key] = field(default_factory=dict)
+    """Experiments that writes named, each with its lowest key: the lowest of all wins."""
+    fields: dict[str, FieldRegister] = field(
+        default_factory=lambda: {name: FieldRegister(value) for name, value in RUN_FIELDS.items()}
+    )
+    maps: dict[str, MapRegister] = field(default_factory=lambda: {name: MapRegister() for name in RUN_MAPS})
+    is_new: bool = True
+    counters_changed: bool = True
+    details_changed: bool = False
+
+    @property
+    def newest(self) -> AttemptState:
+        """The newest attempt."""
+        return self.attempts[max(self.attempts)]
+
+    @property
+    def conflicts(self) -> list[str]:
+        """Experiments that lost."""
+        return sorted(set(self.named) - {self.experiment_id})
+
+    @property
+    def last_seen_ms(self) -> int:
+        """The last sign of life of any attempt."""
+        return max(attempt.last_seen_ms for attempt in self.attempts.values())
+
+    def touch(self, write: Write) -> AttemptState:
+        """What every write does: makes the run and the attempt, and shows that they live."""
+        attempt = self.attempts.get(write.attempt)
+        if attempt is None:
+            attempt = self.attempts[write.attempt] = AttemptState(write.attempt, write.accepted_ms)
+        attempt.seen(write)
+        if write.accepted_ms < self.created_ms:
+            self.created_ms, self.counters_changed = write.accepted_ms, True
+        self.counters_changed |= attempt.changed
+        return attempt
+
+    def start(self, write: Write, body: StartRun) -> None:
+        """Applies StartRun."""
+        key = write.key(body.started_ms)
+        self.touch(write).start(body)
+        self._name_experiment(body.experiment_id, key)
+        if body.name:
+            self.fields["name"].set(body.name, key)
+        self._merge("config", body.config, key)
+        self._merge("tags", dict.fromkeys(body.tags, True), key)
+        self._merge("metadata", body.metadata, key)
+        self.counters_changed = self.details_changed = True
+
+    def complete(self, write: Write, body: CompleteRun) -> None:
+        """Applies RunCompleted."""
+        key = write.key(body.ended_ms)
+        self.touch(write).complete(body, key)
+        self._name_experiment(body.experiment_id, key)
+        self._merge("artifacts", body.artifacts, key)
+        self._merge("metadata", body.metadata, key)
+        self.counters_changed = self.details_changed = True
+
+    def update(self, write: Write, body: UpdateRun) -> None:
+        """Applies UpdateRun."""
+        key = write.key(body.changed_ms)
+        self.touch(write)
+        apply_changes(self.fields, self.maps, body.fields, body.maps, key)
+        self.counters_changed = self.details_changed = True
+
+    def _name_experiment(self, experiment_id: str, key: Key) -> None:
+        if not experiment_id:
+            return
+        # The attempt has no say in which was first.
+        first = key._replace(attempt=0)
+        if experiment_id not in self.named or first < self.named[experiment_id]:
+            self.named[experiment_id] = first
+        self.experiment_id = min(self.named, key=lambda name: self.named[name])
+
+    def _merge(self, name: str, values: Mapping[str, Json] | Mapping[str, str], key: Key) -> None:
+        for entry, value in values.items():
+            self.maps[name].set(entry, value, key)
+
+
+def apply_changes(
+    fields: Mapping[str, FieldRegister],
+    maps: Mapping[str, MapRegister],
+    new_fields: Mapping[str, Json],
+    new_maps: Mapping[str, MapChange],
+    key: Key,
+) -> None:
+    """Applies an update to the registers of a run or an experiment."""
+    for name, value in new_fields.items():
+        fields[name].set(value, key)
+    for name, change in new_maps.items():
+        if change.replace:
+            maps[name].clear(key)
+        for entry, value in change.set.items():
+            maps[name].set(entry, value, key)
+        for entry in change.remove:
+            maps[name].remove(entry, key)
+
+
+def seen_moment(write: Write) -> int:
+    """When a write shows that its run lives, rounded down; the beginning of time for replays, which show nothing."""
+    if write.replay:
+        return limits.MIN_TIME_MS
+    return write.accepted_ms // limits.SEEN_GRANULARITY_MS * limits.SEEN_GRANULARITY_MS

@@ -1,0 +1,125 @@
+"""What a write asks for, once decoded: the consumer's own form, checked again, since queues hold what anybody put there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tracker_server.model.points import Block
+from tracker_server.model.registers import Key
+from tracker_server.model.typed_json import Json
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """Starts a run or an attempt."""
+
+    started_ms: int
+    experiment_id: str
+    name: str
+    config: Mapping[str, Json]
+    tags: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LogPoints:
+    """Points in columns, or a void write."""
+
+    blocks: tuple[Block, ...]
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogNext:
+    """One point without a step: it gets the series' last step + 1."""
+
+    name: str
+    time_ms: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class CloseWriter:
+    """The writer's last sequence."""
+
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """Ends an attempt."""
+
+    ended_ms: int
+    experiment_id: str
+    status: int
+    final_metrics: Mapping[str, float]
+    artifacts: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapChange:
+    """What happens to a map: cleared first if `replace`, then entries set and removed."""
+
+    replace: bool = False
+    set: Mapping[str, Json] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRun:
+    """Changes of a run. Only what is named changes."""
+
+    changed_ms: int
+    fields: Mapping[str, Json]
+    maps: Mapping[str, MapChange]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateExperiment:
+    """Changes of an experiment. Only what is named changes."""
+
+    changed_ms: int
+    fields: Mapping[str, Json]
+    maps: Mapping[str, MapChange]
+
+
+Body: TypeAlias = (
+    "StartRun | LogPoints | LogNext | CloseWriter | CompleteRun | Heartbeat | UpdateRun | UpdateExperiment"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write: the unit of deduplication and of dead-lettering."""
+
+    scope_id: str
+    """The run; of UpdateExperiment, the experiment."""
+    writer_id: str
+    sequence: int
+    """0: needs no deduplication (heartbeats, closes)."""
+    attempt: int
+    accepted_ms: int
+    replay: bool
+    server_assigned: bool
+    body: Body
+    size: int = 0
+    """Bytes of its payload."""
+
+    @property
+    def points(self) -> int:
+        """How many points it brings."""
+        if isinstance(self.body, LogPoints):
+            return sum(block.values.size for block in self.body.blocks)
+        return int(isinstance(self.body, LogNext))
+
+    def key(self, time_ms: int) -> Key:
+        """Which of two values wins, for a write that states this time."""
+        return Key(self.attempt, time_ms, self.writer_id, self.sequence)

@@ -1,0 +1,1 @@
+"""Reads: from the store, or the cache, to answers."""

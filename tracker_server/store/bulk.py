@@ -1,0 +1,48 @@
+"""Many rows in one statement: the few operations that PostgreSQL and SQLite do differently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Table
+
+from tracker_server.model.chunks import ChunkGroup
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedChunks:
+    """Chunks with the numbers that name them."""
+
+    group: ChunkGroup
+    series_numbers: Sequence[int]
+    """One per row of the group."""
+    chunk_numbers: Sequence[int]
+    """One per row of the group."""
+
+
+class Bulk(Protocol):
+    """What a flush needs beyond plain statements."""
+
+    def lock_partitions(self, connection: Connection, partitions: Sequence[int]) -> None:
+        """Waits until no other transaction works on these partitions. Released at the end of the transaction."""
+
+    def rows_by_names(
+        self, connection: Connection, table: Table, run_id: str, names: Sequence[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """Rows of a table with key (run_id, name), for many names."""
+
+    def insert_missing(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Inserts rows whose key is not there yet. All rows have the same columns."""
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Inserts rows, or replaces those columns of the rows with the same key."""
+
+    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Replaces columns of existing rows, found by key."""
+
+    def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
+        """Inserts chunks."""

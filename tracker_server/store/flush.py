@@ -1,0 +1,119 @@
+"""One flush: a batch of writes applied in one transaction, each exactly once, in an order that means nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from tracker_server.model.points import Block, PlacedBlock, build_frames
+from tracker_server.model.writes import LogNext, LogPoints, Write
+from tracker_server.store.bulk import Bulk
+from tracker_server.store.ledger import Ledger
+from tracker_server.store.run_book import RunBook
+from tracker_server.store.series_book import SeriesBook
+from tracker_server.store.tables import series
+
+_MAX_STEP = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a flush did."""
+
+    applied: int
+    """Writes that were new."""
+    duplicates: int
+    """Writes that had been applied before."""
+    points: int
+    """Points stored."""
+    scopes: frozenset[str]
+    """What is cached and must be loaded anew; see scopes.py."""
+    stale: tuple[tuple[str, str], ...]
+    """Run and metric of the series whose totals a cut has made stale."""
+
+
+def flush(connection: Connection, bulk: Bulk, writes: Sequence[Write]) -> Outcome:
+    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits."""
+    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk)
+    ledger.load(connection, writes)
+    ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
+    fresh = [write for write in ordered if ledger.admit(write)]
+    book.load(connection, writes)
+    for write in fresh:
+        ledger.note(write)
+        book.apply(write)
+    _add_points(connection, ledger, book, points, fresh)
+    for run in book.finals_changed():
+        finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
+        names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
+        points.load(connection, run.run_id, names)
+        points.set_finals(run, sorted(names))
+    scopes = book.scopes(writes)
+    _number_writers(ledger, book)
+    book.save(connection)
+    points.save(connection)
+    ledger.save(connection)
+    stored = sum(write.points for write in fresh)
+    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), tuple(points.stale()))
+
+
+def _add_points(
+    connection: Connection, ledger: Ledger, book: RunBook, points: SeriesBook, fresh: Iterable[Write]
+) -> None:
+    blocks: defaultdict[tuple[str, int], list[PlacedBlock]] = defaultdict(list)
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    stepless: list[tuple[Write, LogNext]] = []
+    for write in fresh:
+        if isinstance(write.body, LogPoints):
+            for block in write.body.blocks:
+                blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
+                names[write.scope_id].update(block.names)
+        elif isinstance(write.body, LogNext):
+            stepless.append((write, write.body))
+            names[write.scope_id].add(write.body.name)
+    for run_id in sorted(names):
+        points.load(connection, run_id, names[run_id])
+    for write, block in _give_steps(points, blocks, stepless):
+        blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
+    _number_writers(ledger, book)
+    for (run_id, attempt), placed in sorted(blocks.items(), key=lambda item: item[0]):
+        run = book.runs[run_id]
+        numbers = ledger.numbers(run_id)
+        for frame in build_frames(placed):
+            points.add(run, attempt, frame, numbers)
+
+
+def _give_steps(
+    points: SeriesBook,
+    blocks: dict[tuple[str, int], list[PlacedBlock]],
+    stepless: list[tuple[Write, LogNext]],
+) -> list[tuple[Write, Block]]:
+    """Steps for points that came without: after the last one of the series, this flush's own included."""
+    following: dict[tuple[str, str], int] = {}
+    wanted = {(write.scope_id, body.name) for write, body in stepless}
+    for (run_id, _), placed in blocks.items() if wanted else ():
+        for one in placed:
+            for name in one.block.names:
+                if (run_id, name) in wanted:
+                    step = int(one.block.steps.max()) + 1
+                    following[run_id, name] = max(step, following.get((run_id, name), step))
+    given = []
+    for write, body in sorted(stepless, key=lambda item: (item[1].time_ms, item[0].writer_id, item[0].sequence)):
+        key = (write.scope_id, body.name)
+        step = min(max(points.next_step(*key), following.get(key, 0)), _MAX_STEP)
+        following[key] = step + 1
+        arrays = np.array([step], np.int64), np.array([body.time_ms], np.int64), np.array([[body.value]], np.float64)
+        given.append((write, Block((body.name,), *arrays)))
+    return given
+
+
+def _number_writers(ledger: Ledger, book: RunBook) -> None:
+    for run_id in ledger.new_writer_runs():
+        run = book.runs[run_id]
+        run.writer_count = ledger.number(run_id, run.writer_count)
+        run.counters_changed = True

@@ -1,0 +1,30 @@
+"""Doubles in columns: SQLite turns NaN into NULL and -0.0 into 0.0, so a kind stands beside the value."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FINITE: Final = 0
+"""The value column holds it."""
+_SPECIAL: Final = {1: math.nan, 2: math.inf, 3: -math.inf, 4: -0.0}
+
+
+def split(value: float | None) -> tuple[float | None, int | None]:
+    """Value column and kind column."""
+    if value is None:
+        return None, None
+    if math.isnan(value):
+        return None, 1
+    if math.isinf(value):
+        return None, 2 if value > 0 else 3
+    if value == 0 and math.copysign(1, value) < 0:
+        return 0.0, 4
+    return value, FINITE
+
+
+def join(value: float | None, kind: int | None) -> float | None:
+    """What `split` took apart."""
+    if kind is None:
+        return None
+    return value if kind == FINITE else _SPECIAL[kind]

@@ -1,0 +1,190 @@
+"""The live points of a series: superseded ones left out, in order, whole or in pages; and totals made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from tracker_server.model.cuts import Cuts, live_until
+from tracker_server.model.origins import decode_origins
+from tracker_server.model.points import Floats, Ints, sort_order
+from tracker_server.model.totals import NOTHING, Totals, column_totals
+from tracker_server.store.chunk_reader import ChunkHead, StoredChunk, chunk_heads, read_chunks
+from tracker_server.store.series_book import SeriesState
+from tracker_server.store.tables import writers
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points of one series, ordered by step, time, writer, sequence."""
+
+    steps: Ints
+    times: Ints
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def part(self, start: int, stop: int) -> Points:
+        """Points [start, stop)."""
+        return Points(self.steps[start:stop], self.times[start:stop], self.values[start:stop])
+
+
+NO_POINTS = Points(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class StepRange:
+    """An inclusive range of steps; None: open."""
+
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesReader:
+    """Reads one series, within one transaction."""
+
+    connection: Connection
+    series: SeriesState
+    run_cuts: Cuts
+
+    def all_points(self, steps: StepRange) -> Points:
+        """Every live point in the range."""
+        return self._points(self._heads(steps), steps)
+
+    def count(self, steps: StepRange) -> int:
+        """How many live points the range has; chunks that lie in it whole are not decoded."""
+        total, partial = 0, []
+        for head in self._heads(steps):
+            low, high = self._bounds(head.attempt, steps)
+            if low <= head.first_step and head.last_step <= high:
+                total += head.count
+            elif low <= high:
+                partial.append(head)
+        for chunk in self._read(partial):
+            start, stop = self._live(chunk, steps)
+            total += stop - start
+        return total
+
+    def page(self, steps: StepRange, skip: int, size: int) -> tuple[Points, bool]:
+        """The first `size` live points of the range after skipping `skip`, and whether more follow.
+
+        Reads chunks in the order of their first steps until enough points lie before the first step of the next one.
+        """
+        heads = self._heads(steps)
+        needed = skip + size + 1
+        loaded: list[StoredChunk] = []
+        at = 0
+        while at < len(heads):
+            stop, gathered = at, 0
+            while stop < len(heads) and (stop == at or gathered < needed):
+                gathered += heads[stop].count
+                stop += 1
+            loaded.extend(self._read(heads[at:stop]))
+            at = stop
+            if at < len(heads):
+                settled = StepRange(steps.low, _lower(heads[at].first_step - 1, steps.high))
+                if sum(_length(self._live(chunk, settled)) for chunk in loaded) >= needed:
+                    break
+        points = self._merge(loaded, steps)
+        return points.part(skip, skip + size), len(points) > skip + size
+
+    def totals(self) -> Totals:
+        """Totals of all live points, from the points themselves."""
+        parts: list[tuple[int, Totals]] = []
+        numbers = self._writer_ids()
+        for chunk in self._read(self._heads(StepRange())):
+            start, stop = self._live(chunk, StepRange())
+            if start < stop:
+                who, sequences = decode_origins(chunk.origins)
+                part = column_totals(
+                    chunk.steps[start:stop],
+                    chunk.times[start:stop],
+                    chunk.values[start:stop],
+                    numbers[int(who[stop - 1])],
+                    int(sequences[stop - 1]),
+                )
+                parts.append((chunk.chunk_no, part))
+        # The points of one write may fill several chunks: the last of them has the last point.
+        totals = NOTHING
+        for _, part in sorted(parts, key=itemgetter(0)):
+            totals = totals.merged(part)
+        return totals
+
+    def _heads(self, steps: StepRange) -> list[ChunkHead]:
+        return chunk_heads(self.connection, self.series.run_id, self.series.series_no, steps.low, steps.high)
+
+    def _read(self, heads: Sequence[ChunkHead]) -> Iterable[StoredChunk]:
+        return read_chunks(self.connection, self.series.run_id, self.series.series_no, heads)
+
+    def _points(self, heads: Sequence[ChunkHead], steps: StepRange) -> Points:
+        return self._merge(list(self._read(heads)), steps)
+
+    def _merge(self, loaded: list[StoredChunk], steps: StepRange) -> Points:
+        loaded.sort(key=lambda chunk: (int(chunk.steps[0]), chunk.chunk_no))
+        parts = [(chunk, *self._live(chunk, steps)) for chunk in loaded]
+        parts = [part for part in parts if part[1] < part[2]]
+        if not parts:
+            return NO_POINTS
+        all_steps = np.concatenate([chunk.steps[start:stop] for chunk, start, stop in parts])
+        times = np.concatenate([chunk.times[start:stop] for chunk, start, stop in parts])
+        values = np.concatenate([chunk.values[start:stop] for chunk, start, stop in parts])
+        if len(parts) > 1:
+            order = self._order(parts, all_steps, times)
+            if order is not None:
+                return Points(all_steps[order], times[order], values[order])
+        return Points(all_steps, times, values)
+
+    def _order(self, parts: list[tuple[StoredChunk, int, int]], steps: Ints, times: Ints) -> Ints | None:
+        order = sort_order(steps, times)
+        sorted_steps, sorted_times = (steps, times) if order is None else (steps[order], times[order])
+        tied = (sorted_steps[1:] == sorted_steps[:-1]) & (sorted_times[1:] == sorted_times[:-1])
+        if not tied.any():
+            return order
+        # Ties between chunks go by writer and sequence; writer numbers were given in order of arrival, ids decide.
+        ids = self._writer_ids()
+        ranks = np.zeros(max(ids, default=0) + 1, np.int64)
+        for rank, number in enumerate(sorted(ids, key=lambda number: ids[number])):
+            ranks[number] = rank
+        who, sequences = zip(*(decode_origins(chunk.origins) for chunk, _, _ in parts), strict=True)
+        cuts = [(start, stop) for _, start, stop in parts]
+        writer = ranks[np.concatenate([one[a:b] for one, (a, b) in zip(who, cuts, strict=True)])]
+        sequence = np.concatenate([one[a:b] for one, (a, b) in zip(sequences, cuts, strict=True)])
+        return np.lexsort((sequence, writer, times, steps)).astype(np.int64, copy=False)
+
+    def _live(self, chunk: StoredChunk, steps: StepRange) -> tuple[int, int]:
+        """Which part of a chunk is live and in the range; its steps ascend, so it is one stretch."""
+        low, high = self._bounds(chunk.attempt, steps)
+        if low > high:
+            return 0, 0
+        start = int(np.searchsorted(chunk.steps, low, side="left"))
+        return start, int(np.searchsorted(chunk.steps, high, side="right"))
+
+    def _bounds(self, attempt: int, steps: StepRange) -> tuple[int, int]:
+        bound = live_until(attempt, self.series.cuts, self.run_cuts)
+        low = _MIN_STEP if steps.low is None else steps.low
+        high = _MAX_STEP if steps.high is None else steps.high
+        if bound is None:
+            return low, high
+        # Nothing is live below the smallest step there is.
+        return (low, min(high, bound - 1)) if bound > _MIN_STEP else (0, -1)
+
+    def _writer_ids(self) -> dict[int, str]:
+        query = select(writers.c.writer_no, writers.c.writer_id).where(writers.c.run_id == self.series.run_id)
+        return {row.writer_no: row.writer_id for row in self.connection.execute(query)}
+
+
+_MIN_STEP, _MAX_STEP = -(2**63), 2**63 - 1
+
+
+def _lower(one: int, other: int | None) -> int:
+    return one if other is None else min(one, other)
+
+
+def _length(part: tuple[int, int]) -> int:
+    return max(0, part[1] - part[0])

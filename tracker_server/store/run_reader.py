@@ -1,0 +1,116 @@
+"""Runs as people ask for them: one with all its details, or a page of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
+
+from tracker_server import limits
+from tracker_server.errors import RunNotFound
+from tracker_server.model.ranges import Ranges
+from tracker_server.model.records import AttemptRecord, MetricRecord, RunDetails, RunRecord, WriterRecord
+from tracker_server.store.point_reader import SeriesReader
+from tracker_server.store.series_book import SeriesState, series_state
+from tracker_server.store.tables import attempts, runs, series, writers
+
+RUN_COLUMNS = tuple(runs.c[name] for name in RunRecord.__dataclass_fields__)
+"""What a RunRecord is made of."""
+
+
+def run_record(row: Sequence[Any]) -> RunRecord:
+    """A row of RUN_COLUMNS."""
+    return RunRecord(*row[: len(RUN_COLUMNS)])
+
+
+def read_run(connection: Connection, run_id: str, after: str, size: int, read_ms: int) -> RunDetails:
+    """A run with a page of its metrics, those whose names follow `after`. Raises RunNotFound."""
+    row = connection.execute(select(*RUN_COLUMNS, runs.c.cuts).where(runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        raise run_not_found([run_id])
+    states = _series_page(connection, run_id, after, size + 1)
+    cuts = tuple((attempt, step) for attempt, step in row.cuts or ())
+    metrics = []
+    for state in states[:size]:
+        totals = SeriesReader(connection, state, cuts).totals() if state.stale else state.totals
+        metrics.append(MetricRecord(state.name, totals, state.final))
+    known, all_closed = _writers(connection, run_id)
+    return RunDetails(
+        run_record(row), _attempts(connection, run_id), metrics, len(states) > size, known, all_closed, read_ms
+    )
+
+
+def list_runs(
+    connection: Connection,
+    experiment_id: str,
+    statuses: Collection[int],
+    after: tuple[int, str] | None,
+    size: int,
+) -> list[RunRecord]:
+    """Runs, newest first, that follow `after` (created_ms, run_id) in that order."""
+    query = select(*RUN_COLUMNS).order_by(runs.c.created_ms.desc(), runs.c.run_id.desc()).limit(size)
+    if experiment_id:
+        query = query.where(runs.c.experiment_id == experiment_id)
+    if statuses:
+        query = query.where(runs.c.status.in_(sorted(statuses)))
+    if after is not None:
+        query = query.where(tuple_(runs.c.created_ms, runs.c.run_id) < after)
+    return [run_record(row) for row in connection.execute(query)]
+
+
+def runs_to_stop(connection: Connection) -> frozenset[str]:
+    """Runs that somebody asked to stop."""
+    return frozenset(connection.execute(select(runs.c.run_id).where(runs.c.stop_requested)).scalars())
+
+
+def run_not_found(run_ids: Collection[str]) -> RunNotFound:
+    """Names the runs that are not there."""
+    return RunNotFound(f"no run {', '.join(repr(run_id) for run_id in run_ids)}", run_id=",".join(run_ids))
+
+
+def has_something() -> ColumnElement[bool]:
+    """Leaves out series without points whose final value a newer attempt took away."""
+    return or_(series.c.last_kind.is_not(None), series.c.final_kind.is_not(None), series.c.stale)
+
+
+def _series_page(connection: Connection, run_id: str, after: str, size: int) -> list[SeriesState]:
+    query = select(series).where(series.c.run_id == run_id, has_something()).order_by(series.c.name).limit(size)
+    if after:
+        query = query.where(series.c.name > after)
+    return [series_state(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]  # keys are str
+
+
+def _attempts(connection: Connection, run_id: str) -> list[AttemptRecord]:
+    query = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.attempt)
+    return [
+        AttemptRecord(
+            row.attempt,
+            row.status,
+            row.first_accepted_ms if row.started_ms is None else row.started_ms,
+            row.ended_ms,
+            row.last_seen_ms,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _writers(connection: Connection, run_id: str) -> tuple[list[WriterRecord], bool]:
+    query = (
+        select(writers)
+        .where(writers.c.run_id == run_id, writers.c.server_assigned.is_(False))
+        .order_by(writers.c.writer_id)
+    )
+    records = [
+        WriterRecord(
+            row.writer_id, Ranges.parse(row.applied), Ranges.parse(row.dead), row.final_sequence, row.dropped_points
+        )
+        for row in connection.execute(query)
+    ]
+    complete = all(
+        record.final_sequence is not None
+        and not record.dead.pairs
+        and not record.applied.missing(record.final_sequence).pairs
+        for record in records
+    )
+    return records[: limits.MAX_LISTED_WRITERS], complete

@@ -1,0 +1,192 @@
+"""The series that a flush touches: totals, cuts, final values, and the chunks that are to be inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tracker_server import limits
+from tracker_server.model.chunks import cut_chunks
+from tracker_server.model.cuts import Cuts, live_until, lowered, supersedes_older
+from tracker_server.model.points import Frame
+from tracker_server.model.run import RunState
+from tracker_server.model.totals import NOTHING, Extreme, Last, Totals, frame_totals
+from tracker_server.model.typed_json import decode_double
+from tracker_server.store import kinds
+from tracker_server.store.bulk import Bulk, NumberedChunks
+from tracker_server.store.tables import chunk_tail, chunks, series
+
+LARGE_CHUNK_POINTS = 1_024
+"""Chunks of so many points go straight into the table of large ones; smaller ones wait to be merged."""
+
+
+@dataclass(slots=True)
+class SeriesState:
+    """One metric of one run."""
+
+    run_id: str
+    name: str
+    series_no: int
+    totals: Totals = NOTHING
+    final: float | None = None
+    cuts: Cuts = ()
+    stale: bool = False
+    chunk_count: int = 0
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class SeriesBook:
+    """Series by run and name."""
+
+    bulk: Bulk
+    _series: dict[str, dict[str, SeriesState]] = field(default_factory=dict)
+    _chunks: list[NumberedChunks] = field(default_factory=list)
+
+    def load(self, connection: Connection, run_id: str, names: Iterable[str]) -> None:
+        """Reads the rows of these metrics of a run, where they are there and not yet read."""
+        known = self._series.setdefault(run_id, {})
+        missing = sorted(set(names) - known.keys())
+        for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
+            known[row["name"]] = series_state(row)
+
+    def next_step(self, run_id: str, name: str) -> int:
+        """The step after the last one of a series; 0 for the first."""
+        state = self._series[run_id].get(name)
+        return 0 if state is None or state.totals.last is None else state.totals.last.step + 1
+
+    def add(self, run: RunState, attempt: int, frame: Frame, writer_numbers: Mapping[str, int]) -> None:
+        """Adds the points of a frame."""
+        states = [self._state(run, name) for name in frame.names]
+        first_step = int(frame.steps[0])
+        if attempt > 0:
+            for state in states:
+                _cut(state, attempt, first_step)
+        live = [live_until(attempt, state.cuts, run.cuts) for state in states]
+        for state, totals in zip(states, frame_totals(frame, live), strict=True):
+            state.totals = state.totals.merged(totals)
+            state.changed = True
+        for group in cut_chunks(run.run_id, attempt, frame, writer_numbers, limits.MAX_CHUNK_POINTS):
+            for state in states:
+                state.chunk_count += 1
+            self._chunks.append(NumberedChunks(group, [s.series_no for s in states], [s.chunk_count for s in states]))
+
+    def set_finals(self, run: RunState, names: Iterable[str]) -> None:
+        """Sets the final values of these metrics to those of the run's newest attempt. They must have been loaded."""
+        finals = run.newest.final_metrics.values
+        for name in names:
+            final = decode_double(finals[name]) if name in finals else None
+            state = self._series[run.run_id].get(name)
+            if state is None and final is None:
+                continue
+            state = state or self._state(run, name)
+            state.final, state.changed = final, True
+
+    def save(self, connection: Connection) -> None:
+        """Writes what changed."""
+        changed = [s for _, known in sorted(self._series.items()) for _, s in sorted(known.items()) if s.changed]
+        self.bulk.upsert(connection, series, [series_row(state) for state in changed])
+        for table, wanted in ((chunks, True), (chunk_tail, False)):
+            batch = [c for c in self._chunks if (len(c.group.steps) >= LARGE_CHUNK_POINTS) is wanted]
+            if batch:
+                self.bulk.insert_chunks(connection, table, batch)
+
+    def stale(self) -> list[tuple[str, str]]:
+        """Run and name of the series whose totals must be made anew."""
+        return [(s.run_id, s.name) for known in self._series.values() for s in known.values() if s.stale]
+
+    def _state(self, run: RunState, name: str) -> SeriesState:
+        known = self._series[run.run_id]
+        state = known.get(name)
+        if state is None:
+            run.series_count += 1
+            run.counters_changed = True
+            state = known[name] = SeriesState(run.run_id, name, run.series_count)
+        return state
+
+
+def _cut(state: SeriesState, attempt: int, first_step: int) -> None:
+    before = dict(state.cuts).get(attempt)
+    if before is not None and before <= first_step:
+        return
+    state.cuts = lowered(state.cuts, attempt, first_step)
+    last = state.totals.last
+    if supersedes_older(state.cuts, attempt) and last is not None and last.step >= first_step:
+        # Points that were counted may be superseded now.
+        state.stale = True
+
+
+def series_state(row: Mapping[str, Any]) -> SeriesState:
+    """From a row of the table."""
+    signs = row["zero_signs"]
+    totals = Totals(
+        count=row["count"],
+        finite_count=row["finite_count"],
+        last=None
+        if row["last_kind"] is None
+        else Last(
+            row["last_step"],
+            row["last_ms"],
+            row["last_writer"],
+            row["last_sequence"],
+            kinds.join(row["last_value"], row["last_kind"]),  # type: ignore[arg-type]  # a kind, so a value
+        ),
+        min=_extreme(row["min_value"], row["min_step"], negative_zero=bool(signs & 1)),
+        max=_extreme(row["max_value"], row["max_step"], negative_zero=bool(signs & 2)),
+        sum=row["sum"],
+        huge_sum=row["huge_sum"],
+    )
+    return SeriesState(
+        run_id=row["run_id"],
+        name=row["name"],
+        series_no=row["series_no"],
+        totals=totals,
+        final=kinds.join(row["final_value"], row["final_kind"]),
+        cuts=tuple((attempt, step) for attempt, step in row["cuts"] or ()),
+        stale=row["stale"],
+        chunk_count=row["chunk_count"],
+    )
+
+
+def series_row(state: SeriesState) -> dict[str, Any]:
+    """A row of the table."""
+    totals = state.totals
+    last = totals.last
+    last_value, last_kind = kinds.split(None if last is None else last.value)
+    final_value, final_kind = kinds.split(state.final)
+    low_sign = totals.min is not None and kinds.split(totals.min.value)[1] == 4
+    high_sign = totals.max is not None and kinds.split(totals.max.value)[1] == 4
+    return {
+        "run_id": state.run_id,
+        "name": state.name,
+        "series_no": state.series_no,
+        "count": totals.count,
+        "finite_count": totals.finite_count,
+        "last_step": None if last is None else last.step,
+        "last_ms": None if last is None else last.time_ms,
+        "last_writer": None if last is None else last.writer_id,
+        "last_sequence": None if last is None else last.sequence,
+        "last_value": last_value,
+        "last_kind": last_kind,
+        "min_value": None if totals.min is None else totals.min.value,
+        "min_step": None if totals.min is None else totals.min.step,
+        "max_value": None if totals.max is None else totals.max.value,
+        "max_step": None if totals.max is None else totals.max.step,
+        "sum": totals.sum,
+        "huge_sum": totals.huge_sum,
+        "final_value": final_value,
+        "final_kind": final_kind,
+        "zero_signs": low_sign + 2 * high_sign,
+        "cuts": [list(cut) for cut in state.cuts] or None,
+        "stale": state.stale,
+        "chunk_count": state.chunk_count,
+    }
+
+
+def _extreme(value: float | None, step: int | None, *, negative_zero: bool) -> Extreme | None:
+    if value is None or step is None:
+        return None
+    return Extreme(-0.0 if negative_zero else value, step)

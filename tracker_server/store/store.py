@@ -1,0 +1,221 @@
+"""The store: what consumers write to and servers read from, on PostgreSQL or SQLite. All methods block."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, select, tuple_
+
+from tracker_server.config import Settings
+from tracker_server.model.ranges import Ranges
+from tracker_server.model.records import (
+    DashboardStats,
+    ExperimentRecord,
+    ExperimentSummary,
+    HistoryPage,
+    Position,
+    RunDetails,
+    RunRecord,
+)
+from tracker_server.model.writes import Write
+from tracker_server.partitions import partition_of
+from tracker_server.store import experiment_reader, run_reader, schema
+from tracker_server.store.bulk import Bulk
+from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
+from tracker_server.store.flush import Outcome, flush
+from tracker_server.store.history_reader import HistoryQuery, read_history
+from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
+from tracker_server.store.point_reader import SeriesReader
+from tracker_server.store.postgres_bulk import PostgresBulk
+from tracker_server.store.series_book import series_row, series_state
+from tracker_server.store.sqlite_bulk import SqliteBulk
+from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
+
+
+class Store:
+    """Both sides of the database. Methods raise StoreUnavailable when it is out of reach."""
+
+    def __init__(self, writer: Engine, reader: Engine, bulk: Bulk, partitions: int, lock: int | None = None) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._bulk = bulk
+        self._partitions = partitions
+        self._lock = lock
+
+    # ------------------------------------------------------------ writing, by the consumer
+
+    def flush(self, batch: Sequence[Write]) -> Outcome:
+        """Applies a batch of writes in one transaction: all of them, each exactly once, or none.
+
+        Raises StoreUnavailable, after which the same batch may be tried again, or whatever the database says of
+        values that it cannot store.
+        """
+        with self._transaction({write.scope_id for write in batch}) as connection:
+            return flush(connection, self._bulk, batch)
+
+    def mark_dead(self, dead: Sequence[DeadWrite]) -> None:
+        """Notes that these writes lie in the dead-letter queue. A later flush of one takes it off again."""
+        with self._transaction({write.scope_id for write in dead}) as connection:
+            ledger = Ledger(self._bulk)
+            ledger.load_dead(connection, dead)
+            for write in dead:
+                ledger.mark_dead(write)
+            ledger.save(connection)
+
+    def note_try(self, mark: str) -> int:
+        """Notes that a message is about to be handled alone; returns how often that has begun, this time included."""
+        with guard(), self._writer.begin() as connection:
+            self._bulk.insert_missing(connection, suspects, [{"message_hash": mark, "tries": 0}])
+            found = suspects.c.message_hash == mark
+            connection.execute(suspects.update().where(found).values(tries=suspects.c.tries + 1))
+            return int(connection.execute(select(suspects.c.tries).where(found)).scalar_one())
+
+    def forget_tries(self, mark: str) -> None:
+        """Notes that a message was handled and nobody died."""
+        with guard(), self._writer.begin() as connection:
+            connection.execute(suspects.delete().where(suspects.c.message_hash == mark))
+
+    def refresh_totals(self, run_id: str, name: str) -> None:
+        """Makes a stale series' totals anew from its points."""
+        with self._transaction({run_id}) as connection:
+            query = (
+                select(series, runs.c.cuts.label("run_cuts"))
+                .join(runs, runs.c.run_id == series.c.run_id)
+                .where(series.c.run_id == run_id, series.c.name == name)
+            )
+            row = connection.execute(query).mappings().one()
+            state = series_state(dict(row))
+            if state.stale:
+                cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
+                state.totals = SeriesReader(connection, state, cuts).totals()
+                state.stale = False
+                self._bulk.update(connection, series, [series_row(state)])
+
+    def stale_series(self, limit: int) -> list[tuple[str, str]]:
+        """Run and name of series whose totals are stale, so that a consumer that took over can refresh them."""
+        with self._snapshot() as connection:
+            rows = connection.execute(select(series.c.run_id, series.c.name).where(series.c.stale).limit(limit))
+            return [(run_id, name) for run_id, name in rows]
+
+    # ------------------------------------------------------------ reading, by the server
+
+    def applied(self, keys: Collection[tuple[str, str]], *, experiments: bool) -> Mapping[tuple[str, str], WriterSets]:
+        """What has been applied of these (run or experiment, writer) pairs. Unknown pairs are left out."""
+        table = experiment_writers if experiments else writers
+        scope = table.c.experiment_id if experiments else table.c.run_id
+        query = select(scope, table).where(tuple_(scope, table.c.writer_id).in_(sorted(keys)))
+        with self._snapshot() as connection:
+            return {
+                (row[0], row.writer_id): WriterSets(
+                    Ranges.parse(row.applied), Ranges.parse(row.dead), None if experiments else row.final_sequence
+                )
+                for row in connection.execute(query)
+            }
+
+    def read_run(self, run_id: str, after: str, size: int) -> RunDetails:
+        """A run with a page of its metrics. Raises RunNotFound."""
+        with self._snapshot() as connection:
+            return run_reader.read_run(connection, run_id, after, size, now_ms())
+
+    def list_runs(
+        self, experiment_id: str, statuses: Collection[int], after: tuple[int, str] | None, size: int
+    ) -> list[RunRecord]:
+        """Runs, newest first."""
+        with self._snapshot() as connection:
+            return run_reader.list_runs(connection, experiment_id, statuses, after, size)
+
+    def list_experiments(self, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
+        """Experiments, newest first."""
+        with self._snapshot() as connection:
+            return experiment_reader.list_experiments(connection, after, size)
+
+    def summarize(self, experiment_id: str, after: str, size: int) -> ExperimentSummary:
+        """An experiment with a page of its metrics. Raises ExperimentNotFound."""
+        with self._snapshot() as connection:
+            return experiment_reader.summarize(connection, experiment_id, after, size, now_ms())
+
+    def dashboard_stats(self) -> DashboardStats:
+        """A few numbers over everything."""
+        with self._snapshot() as connection:
+            return experiment_reader.dashboard_stats(connection, now_ms())
+
+    def read_history(self, query: HistoryQuery, begin: Position) -> HistoryPage:
+        """A page of points. Raises RunNotFound."""
+        with self._snapshot() as connection:
+            return read_history(connection, query, begin)
+
+    def runs_to_stop(self) -> frozenset[str]:
+        """Runs that somebody asked to stop."""
+        with self._snapshot() as connection:
+            return run_reader.runs_to_stop(connection)
+
+    # ------------------------------------------------------------ life
+
+    def migrate(self) -> str:
+        """Brings the schema up to date and returns its revision."""
+        return schema.migrate(self._writer, self._partitions)
+
+    def check(self) -> None:
+        """Raises BadMigration, BadSetting or StoreUnavailable unless the database is fit for this program."""
+        schema.check(self._reader, self._partitions)
+
+    def close(self) -> None:
+        """Closes every connection. Idempotent."""
+        self._reader.dispose()
+        self._writer.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @contextmanager
+    def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
+        with guard(), self._writer.begin() as connection:
+            partitions = {partition_of(scope_id, self._partitions) for scope_id in scope_ids}
+            self._bulk.lock_partitions(connection, sorted(partitions))
+            yield connection
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        with guard(), self._reader.begin() as connection:
+            yield connection
+
+
+def open_store(settings: Settings, process_name: str) -> Store:
+    """The store that the settings name; `process_name` is seen at the database. SQLite: locks the file for this process and migrates it.
+
+    Raises BadSetting when the file is in use. Connects to PostgreSQL only when used.
+    """
+    if settings.database_is_sqlite:
+        return _open_sqlite(sqlite_path(settings.database_url), settings)
+    timeout = settings.transaction_timeout_seconds
+    # A consumer flushes and refreshes from one thread each; everybody else only reads.
+    writer = postgres_engine(settings.database_url, name=process_name, connections=2, timeout_seconds=timeout)
+    reader = postgres_engine(
+        settings.database_url,
+        name=process_name,
+        connections=settings.database_connections,
+        timeout_seconds=timeout,
+        isolation="REPEATABLE READ",
+    )
+    return Store(writer, reader, PostgresBulk(), settings.partitions)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def _open_sqlite(path: Path, settings: Settings) -> Store:
+    lock = lock_file(path)
+    readers = sqlite_readers(path, connections=settings.database_connections)
+    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lock)
+    try:
+        store.migrate()
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -1,0 +1,208 @@
+"""The tables, once for both databases. tracker_server/migrations makes them; a test holds the two together.
+
+Primary keys begin with `run_id`, and numbers inside a run come from counters of the run and of the series, so that
+hash partitions by run are a change of DDL only. Times are milliseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+_json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# Sorted by code point in both databases, whatever the locale.
+_id = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _array(item: TypeEngine[Any]) -> TypeEngine[Any]:
+    """An array in PostgreSQL; little-endian bytes in SQLite, which has none."""
+    return LargeBinary().with_variant(ARRAY(item), "postgresql")
+
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    comment="Settings that must not change once there is data: partitions.",
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("experiment_id", _id, primary_key=True),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("notes", Text, nullable=False, server_default=""),
+    Column("tags", _json, nullable=False),
+    Column("metadata", _json, nullable=False),
+    Column("registers", _json, nullable=False, comment="Which write set what; see model/registers.py."),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("experiments_by_age", "created_ms", "experiment_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", _id, primary_key=True),
+    Column("experiment_id", _id, nullable=False),
+    Column("experiment_conflicts", _json, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("notes", Text, nullable=False, server_default=""),
+    Column("config", _json, nullable=False, comment="Typed; see model/typed_json.py."),
+    Column("tags", _json, nullable=False),
+    Column("metadata", _json, nullable=False),
+    Column("artifacts", _json, nullable=False),
+    Column("stop_requested", Boolean, nullable=False, server_default="0"),
+    Column("registers", _json, nullable=False, comment="Which write set what; see model/registers.py."),
+    Column("status", SmallInteger, nullable=False, comment="Of the newest attempt."),
+    Column("attempt", BigInteger, nullable=False, comment="The newest."),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("final_metrics", _json, nullable=False, comment="Of the newest attempt."),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("last_seen_ms", BigInteger, nullable=False, comment="Rounded down to ten seconds."),
+    Column("cuts", _json, comment="Explicit cuts, for all series: [[attempt, from_step], ...]; see model/cuts.py."),
+    Column("series_count", Integer, nullable=False, server_default="0", comment="Numbers given to series so far."),
+    Column("writer_count", Integer, nullable=False, server_default="0", comment="Numbers given to writers so far."),
+    Index("runs_by_experiment", "experiment_id", "created_ms", "run_id"),
+    Index("runs_by_age", "created_ms", "run_id"),
+    Index("runs_to_stop", "run_id", postgresql_where=Column("stop_requested"), sqlite_where=Column("stop_requested")),
+    postgresql_with={"fillfactor": 70},
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", _id, primary_key=True),
+    Column("attempt", BigInteger, primary_key=True),
+    Column("status", SmallInteger, nullable=False),
+    Column("started_ms", BigInteger, comment="As stated by StartRun."),
+    Column("first_accepted_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("last_seen_ms", BigInteger, nullable=False, comment="Rounded down to ten seconds; the lease runs from it."),
+    Column("final_metrics", _json, nullable=False),
+    Column("registers", _json, nullable=False),
+    postgresql_with={"fillfactor": 70},
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("run_id", _id, primary_key=True),
+    Column("name", _id, primary_key=True),
+    Column("series_no", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("finite_count", BigInteger, nullable=False),
+    Column("last_step", BigInteger),
+    Column("last_ms", BigInteger),
+    Column("last_writer", _id),
+    Column("last_sequence", BigInteger),
+    Column("last_value", Double, comment="NULL unless last_kind is 0."),
+    Column("last_kind", SmallInteger, comment="0 finite, 1 nan, 2 +inf, 3 -inf, 4 -0.0; NULL: no points."),
+    Column("min_value", Double),
+    Column("min_step", BigInteger),
+    Column("max_value", Double),
+    Column("max_step", BigInteger),
+    Column("sum", Double, nullable=False, comment="Of the finite values up to 1e290."),
+    Column("huge_sum", Double, nullable=False, comment="Of the finite values beyond, each times 2^-128."),
+    Column(
+        "final_value", Double, comment="The newest attempt's final metric of this name; NULL unless final_kind is 0."
+    ),
+    Column("final_kind", SmallInteger, comment="As last_kind; NULL: none was given."),
+    Column("zero_signs", SmallInteger, nullable=False, server_default="0", comment="Bit 0: min is -0.0; bit 1: max."),
+    Column("cuts", _json, comment="Implicit cuts: [[attempt, from_step], ...]; see model/cuts.py."),
+    Column("stale", Boolean, nullable=False, server_default="0", comment="A cut moved: totals must be made anew."),
+    Column("chunk_count", Integer, nullable=False, server_default="0", comment="Numbers given to chunks so far."),
+    Index("series_stale", "run_id", postgresql_where=Column("stale"), sqlite_where=Column("stale")),
+    # Every flush updates every series it touches: half-empty pages keep those updates on the page and off the index.
+    postgresql_with={
+        "fillfactor": 50,
+        "autovacuum_vacuum_scale_factor": 0.02,
+        "autovacuum_vacuum_cost_delay": 0,
+    },
+)
+
+
+def _chunk_table(name: str, comment: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("run_id", _id, primary_key=True),
+        Column("series_no", Integer, primary_key=True),
+        Column("chunk_no", Integer, primary_key=True),
+        Column("attempt", BigInteger, nullable=False),
+        Column("count", Integer, nullable=False),
+        Column("first_step", BigInteger, nullable=False),
+        Column("last_step", BigInteger, nullable=False),
+        Column("first_ms", BigInteger, nullable=False),
+        Column("min_value", Double, comment="Smallest finite value; NULL when there is none."),
+        Column("max_value", Double, comment="Largest finite value; NULL when there is none."),
+        Column("step_offsets", _array(Integer()), comment="From first_step; NULL: see wide_steps."),
+        Column("time_offsets", _array(Integer()), comment="From first_ms; NULL: see wide_times."),
+        Column("wide_steps", _array(BigInteger()), comment="Whole steps, where offsets need more than 32 bits."),
+        Column("wide_times", _array(BigInteger()), comment="Whole times, where offsets need more than 32 bits."),
+        Column("point_values", _array(Double()), nullable=False),
+        Column("origins", LargeBinary, nullable=False, comment="Writer and sequence of each; see model/origins.py."),
+        comment=comment,
+    )
+
+
+chunks = _chunk_table("chunks", "Points as arrays, large chunks: ordered by step, time, writer, sequence within each.")
+chunk_tail = _chunk_table("chunk_tail", "The same, small chunks, until they are merged into large ones.")
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("run_id", _id, primary_key=True),
+    Column("writer_id", _id, primary_key=True),
+    Column("writer_no", Integer, nullable=False),
+    Column("applied", Text, nullable=False, comment="Sequences applied, as ranges: 1-40,42."),
+    Column("dead", Text, nullable=False, comment="Sequences that lie in the dead-letter queue, as ranges."),
+    Column("final_sequence", BigInteger, comment="As CloseWriter said; NULL: not closed."),
+    Column("dropped_points", BigInteger, nullable=False, server_default="0"),
+    Column("server_assigned", Boolean, nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+
+experiment_writers = Table(
+    "experiment_writers",
+    metadata,
+    Column("experiment_id", _id, primary_key=True),
+    Column("writer_id", _id, primary_key=True),
+    Column("applied", Text, nullable=False),
+    Column("dead", Text, nullable=False),
+)
+
+suspects = Table(
+    "suspects",
+    metadata,
+    Column("message_hash", Text, primary_key=True, comment="SHA-256 of the message, in hex."),
+    Column("tries", Integer, nullable=False, comment="Consumers that began to handle it alone."),
+    comment="Messages that may be what kills consumers: a row stays where a consumer died on one.",
+)
+
+consumers = Table(
+    "consumers",
+    metadata,
+    Column("consumer_id", Text, primary_key=True, comment="Also its sessions' application_name."),
+    Column("seen_ms", BigInteger, nullable=False, comment="By the database's clock."),
+    comment="Living consumers, PostgreSQL only: who shares the partitions.",
+)
