@@ -18,6 +18,7 @@ from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 from tracker_server import errors, limits, tokens
+from tracker_server.consumer.flusher import ConsumerStopped
 from tracker_server.grpc import status_map
 from tracker_server.ingest import IngestLimits
 from tracker_server.ports import Refusal
@@ -136,7 +137,7 @@ async def test_every_error_comes_with_its_details(
 
 
 def test_every_error_has_a_code_and_exhausted_ones_can_be_retried() -> None:
-    internal_only = {errors.BadSetting}
+    internal_only = {errors.BadSetting, ConsumerStopped}
     assert set(errors.TrackerError.__subclasses__()) == set(status_map.CODES) | internal_only
     for kind, code in status_map.CODES.items():
         assert (kind.retry_after is not None) or code is not grpc.StatusCode.RESOURCE_EXHAUSTED
