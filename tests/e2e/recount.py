@@ -185,9 +185,9 @@ def check_mean(mean: float, values: Sequence[float]) -> None:
     """A mean, as exactly as doubles added in any order allow."""
     # Exactly: a quarter of the smallest double is 0 as a double.
     exact = [Fraction(value) for value in values]
-    right = sum(exact) / len(exact)
-    scale = sum(map(abs, exact)) / len(exact)
-    allowed = Fraction(1e-12) * len(exact) * scale + Fraction(math.ulp(0.0))
+    right = sum(exact, Fraction()) / len(exact)
+    scale = sum((abs(value) for value in exact), Fraction())
+    allowed = Fraction(1e-12) * scale + Fraction(math.ulp(0.0))
     assert abs(Fraction(mean) - right) <= allowed, (mean, float(right))
 
 
