@@ -7,7 +7,7 @@ RUN_READY := .venv/.installed-run
 TEST_READY := .venv/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo stack test lint proto check-proto format clean doctor
+.PHONY: help setup run demo stack test bench lint proto check-proto format clean doctor
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ check-proto: $(TEST_READY) ## fail when generated/ is not what protos/ gives
 format: $(TEST_READY) ## put all code into the common format
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
+
+bench: $(TEST_READY) ## measure speed against baselines, on both forms (BENCH_OPTIONS=--quick for less)
+	@exec $(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 doctor: $(RUN_READY) ## check every configured part, and say what is wrong and what to do
 	@$(BIN)/python -m tracker_server doctor

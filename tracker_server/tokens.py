@@ -45,7 +45,7 @@ def write_token(write: internal.Write) -> str:
 
 
 def close_token(request: public.CloseWriterRequest) -> str:
-    """The token of a close, which has no sequence of its own: satisfied once the close is applied."""
+    """The token of a close, which has no sequence of its own: satisfied once all that the writer sent is applied."""
     return _encode(
         internal.WriteToken(
             scope_id=request.run_id, writer_id=request.writer_id, sequence=request.last_sequence, closes=True

@@ -77,6 +77,26 @@ def test_a_write_that_does_not_come_is_named_within_the_deadline(calm: Deploymen
     check_missing(caught.value, run_id, writer, 2)
 
 
+@pytest.mark.timeout(60)
+def test_the_token_of_a_close_waits_for_all_that_the_writer_sent(calm: Deployment) -> None:
+    """The close and the second write are applied, the first is still to come: the read waits for it."""
+    stub = calm.stub()
+    run_id, writer = f"closed-{uuid.uuid4().hex}", uuid.uuid4().hex
+    point = public.LogMetricRequest(run_id=run_id, name="loss", value=2, step=2, writer_id=writer, sequence=2)
+    second = call(stub.LogMetric, point).write_token
+    close = public.CloseWriterRequest(run_id=run_id, writer_id=writer, last_sequence=2)
+    closed = call(stub.CloseWriter, close).write_token
+    assert get_run(stub, run_id, second).metrics[0].count == 1
+    with pytest.raises(Failure) as caught:
+        get_run(stub, run_id, closed, 1)
+    assert (caught.value.reason, "close" in caught.value.details) == ("WRITE_NOT_VISIBLE", True)
+    point.step, point.sequence = 1, 1
+    call(stub.LogMetric, point)
+    answer = get_run(stub, run_id, closed)
+    assert answer.metrics[0].count == 2
+    assert answer.completeness.complete
+
+
 @pytest.mark.timeout(90)
 def test_without_a_consumer_the_read_says_what_it_waits_for_and_a_consumer_helps(full: Deployment) -> None:
     """Only a server runs: writes are acknowledged, and reads that carry their tokens end within their deadlines and name

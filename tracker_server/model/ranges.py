@@ -69,6 +69,10 @@ class Ranges:
             holes.append((expected, last))
         return Ranges(tuple(holes))
 
+    def overlaps(self, other: Ranges) -> bool:
+        """Whether any number is in both sets."""
+        return any(first <= high and low <= last for first, last in self.pairs for low, high in other.pairs)
+
     @property
     def highest(self) -> int:
         """The largest number, or 0 for the empty set."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker_server.errors import WriteDeadLettered, WriteNotVisible
+from tracker_server.model.ranges import EMPTY, Ranges
 from tracker_server.store.ledger import WriterSets
 from tracker_server.tokens import read_write_token
 
@@ -55,16 +56,20 @@ async def _still_missing(tokens: Sequence[internal.WriteToken], applied: Applied
 
 
 def _is_applied(token: internal.WriteToken, known: WriterSets) -> bool:
-    if token.closes:
-        return known.final_sequence is not None and known.final_sequence >= token.sequence
-    if token.sequence in known.applied:
-        return True
-    if token.sequence in known.dead:
+    if token.closes and (known.final_sequence is None or known.final_sequence < token.sequence):
+        return False
+    missing = known.applied.missing(token.sequence) if token.closes else _alone(token.sequence, known.applied)
+    if missing.overlaps(known.dead):
         message = f"{_describe(token)} could not be stored and lies in the dead-letter queue"
         raise WriteDeadLettered(
             message, scope_id=token.scope_id, writer_id=token.writer_id, sequence=str(token.sequence)
         )
-    return False
+    return not missing
+
+
+def _alone(sequence: int, applied: Ranges) -> Ranges:
+    """The sequence, unless it is applied."""
+    return EMPTY if sequence in applied else EMPTY.add([sequence])
 
 
 def _describe(token: internal.WriteToken) -> str:

@@ -299,7 +299,7 @@ class CloseWriterResponse(google.protobuf.message.Message):
 
     WRITE_TOKEN_FIELD_NUMBER: builtins.int
     write_token: builtins.str
-    """Give it to a read to see this write in the answer."""
+    """Give it to a read to see everything that the writer sent in the answer."""
     def __init__(
         self,
         *,

@@ -1,0 +1,83 @@
+"""`python -m benchmarks [--form full|embedded] [--quick] [--json FILE]`: measures, and prints one table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import calls, copy_rows, forms, ingest
+from benchmarks.figures import Figure, machine, table, write_json
+from benchmarks.forms import Form
+
+_SHAPES = (
+    # columns, steps a request, points, bar in points a second
+    (10, 1_000, 10_000_000, 3_000_000),
+    (10, 100, 3_000_000, 1_000_000),
+    (1_000, 10, 5_000_000, 1_000_000),
+    (1_000, 1, 1_000_000, 300_000),
+)
+_QUICK = 10
+"""By how much less --quick does."""
+
+
+def measure(form: Form, quick: bool) -> Iterator[Figure]:
+    """Every figure of a form."""
+    share = _QUICK if quick else 1
+    plain = None
+    if form.postgresql is not None:
+        plain = copy_rows.rows_per_second(form.postgresql, 1_000_000 // share)
+    for columns, steps, points, bar in _SHAPES:
+        rate = ingest.measure(form, columns, steps, points // share)
+        yield Figure(
+            f"{form.name}: {columns} metrics x {steps} steps a request, until readable",
+            rate.readable,
+            "points/s",
+            "COPY of rows" if plain else "acknowledged",
+            plain or rate.acknowledged,
+            f"{bar:,} points/s",
+            rate.readable >= bar,
+        )
+    with calls.echo_server(form) as echo:
+        for method, callers, count, least in (
+            ("LogMetric", 32, 20_000, 0.6),
+            ("LogMetric", 1, 1_000, None),
+            ("GetSummary", 32, 20_000, 0.6),
+            ("GetSummary", 1, 1_000, None),
+        ):
+            bare = calls.measure(form, echo, method if method != "GetSummary" else "StartRun", callers, count // share)
+            rate_of_calls = calls.measure(form, form.address, method, callers, count // share)
+            ratio = rate_of_calls.per_second / bare.per_second
+            yield Figure(
+                f"{form.name}: {method}{' from the cache' if method == 'GetSummary' else ''}, {callers} callers "
+                f"(median {rate_of_calls.median_seconds * 1000:.2f} ms)",
+                rate_of_calls.per_second,
+                "calls/s",
+                "bare echo",
+                bare.per_second,
+                "" if least is None else f"ratio {least}",
+                None if least is None else ratio >= least,
+            )
+
+
+def main() -> None:
+    """Measures what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--form", choices=("full", "embedded"), help="only this form")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the points and calls")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    for name, open_form in (("full", forms.full), ("embedded", forms.embedded)):
+        if options.form in (None, name):
+            with open_form() as form:
+                for figure in measure(form, options.quick):
+                    print(f"{figure.name}: {figure.value:,.0f} {figure.unit}", flush=True)
+                    figures.append(figure)
+    print(f"\n{machine()}\n\n{table(figures)}")
+    if options.json:
+        write_json(figures, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The baseline of ingest: the same points by plain COPY, a row each, into a table indexed by (run, metric, step)."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import closing
+
+import numpy as np
+import psycopg2
+
+from deploy.servers import PostgreSQL
+
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_BATCH = 10_000
+
+
+def rows_per_second(server: PostgreSQL, points: int) -> float:
+    """Rows a second, in batches of 10,000, each committed."""
+    metrics = 10
+    with closing(psycopg2.connect(server.url.replace("+psycopg2", ""))) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE baseline (run int8, metric int8, step int8, time int8, value float8, "
+            "PRIMARY KEY (run, metric, step))"
+        )
+        connection.commit()
+        began = time.perf_counter()
+        for first in range(0, points // metrics, _BATCH // metrics):
+            cursor.copy_expert("COPY baseline FROM STDIN BINARY", io.BytesIO(_rows(first, _BATCH // metrics, metrics)))
+            connection.commit()
+        seconds = time.perf_counter() - began
+        cursor.execute("SELECT count(*) FROM baseline")
+        (stored,) = cursor.fetchone() or (0,)
+        cursor.execute("DROP TABLE baseline")
+        connection.commit()
+    assert stored == points, f"{stored} of {points} rows are stored"
+    return points / seconds
+
+
+def _rows(first: int, steps: int, metrics: int) -> bytes:
+    kind = np.dtype(
+        [("fields", ">i2"), *((f"{part}{n}", t) for n in range(5) for part, t in (("l", ">i4"), ("v", ">i8")))]
+    )
+    rows = np.empty(steps * metrics, kind)
+    rows["fields"] = 5
+    for number in range(5):
+        rows[f"l{number}"] = 8
+    step = np.repeat(np.arange(first, first + steps), metrics)
+    rows["v0"], rows["v1"], rows["v2"] = 1, np.tile(np.arange(metrics), steps), step
+    rows["v3"] = 1_700_000_000_000 + step * 137
+    rows["v4"] = ((step * 0.37) % 1.0).view(np.int64)
+    return _HEADER + rows.tobytes() + b"\xff\xff"

@@ -1,0 +1,67 @@
+"""A tracker to be measured, in either form: real processes, on real servers of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.servers import PostgreSQL, RabbitMQ, Redis, start_all, stop_all
+from tests.e2e.deployment import Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A tracker that runs."""
+
+    name: str
+    """full or embedded."""
+    deployment: Deployment
+    postgresql: PostgreSQL | None
+    """Of the full form."""
+
+    @property
+    def address(self) -> str:
+        """Of its server."""
+        return self.deployment.server.address
+
+
+@contextmanager
+def full() -> Iterator[Form]:
+    """RabbitMQ, Redis, PostgreSQL, one server and one consumer."""
+    with _directory() as directory:
+        rabbitmq, redis = RabbitMQ(directory / "rabbitmq"), Redis(directory / "redis")
+        postgresql = PostgreSQL(directory / "postgresql")
+        servers = (rabbitmq, redis, postgresql)
+        start_all(*servers)
+        deployment = Deployment(
+            directory / "tracker", broker_url=rabbitmq.url, cache_url=redis.url, database_url=postgresql.url
+        )
+        try:
+            yield Form("full", deployment.start(), postgresql)
+        finally:
+            deployment.close()
+            stop_all(*servers)
+            for server in servers:
+                server.remove()
+
+
+@contextmanager
+def embedded() -> Iterator[Form]:
+    """One process and SQLite."""
+    with _directory() as directory:
+        deployment = Deployment(directory / "tracker")
+        try:
+            yield Form("embedded", deployment.start(), None)
+        finally:
+            deployment.close()
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tracker-bench-", ignore_cleanup_errors=True) as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path

@@ -1,0 +1,94 @@
+"""Points a second from a client's first request until a read has all of them, each counted.
+
+`python -m benchmarks.ingest ADDRESS RUN COLUMNS STEPS POINTS` is the client: a process of its own that makes columnar
+requests, keeps several in flight, closes its writer, and prints how long it took until the last was acknowledged and
+until a read that waits for all of them had them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+
+from benchmarks.forms import Form
+from tests.e2e.processes import ROOT
+from tracker.v1 import tracker_service_pb2 as calls
+from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
+from tracker_client.channel import endpoint, open_channel
+from tracker_client.journal.frames import Identity
+from tracker_client.journal.reader import Batch, Rows
+from tracker_client.sender.encode import encode_points
+
+_IN_FLIGHT = 8
+_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Points a second."""
+
+    acknowledged: float
+    readable: float
+
+
+def measure(form: Form, columns: int, steps: int, points: int) -> Rate:
+    """Sends so many points in requests of columns x steps; raises AssertionError when not exactly those are stored."""
+    run_id = f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *map(str, (columns, steps, points))]
+    done = subprocess.run(
+        command, cwd=ROOT, env=form.deployment.environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    acknowledged, readable, stored = map(float, done.stdout.split())
+    assert stored == points, f"{stored:.0f} of {points} points are stored"
+    return Rate(points / acknowledged, points / readable)
+
+
+def main(address: str, run_id: str, columns: int, steps: int, points: int) -> None:
+    """The client."""
+    identity = Identity(run_id, str(uuid.uuid4()), 1, address)
+    names = tuple(f"metric/{number}" for number in range(columns))
+    count = points // (columns * steps)
+    with open_channel(endpoint(address)) as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        stub = TrackerServiceStub(channel)
+        send = channel.unary_unary("/tracker.v1.TrackerService/LogMetrics")
+        slots = threading.Semaphore(_IN_FLIGHT)
+        calls_under_way = []
+        began = time.perf_counter()
+        for sequence in range(1, count + 1):
+            request = _request(identity, names, sequence, steps)
+            slots.acquire()
+            call = send.future(request, timeout=_SECONDS)
+            call.add_done_callback(lambda _: slots.release())
+            calls_under_way.append(call)
+        for call in calls_under_way:
+            call.result()
+        acknowledged = time.perf_counter() - began
+        close = calls.CloseWriterRequest(run_id=run_id, writer_id=identity.writer_id, last_sequence=count, attempt=1)
+        token = stub.CloseWriter(close, timeout=_SECONDS).write_token
+        wait = calls.GetRunRequest(run_id=run_id, write_tokens=[token], page_size=10_000)
+        answer = stub.GetRun(wait, timeout=_SECONDS)
+        readable = time.perf_counter() - began
+    stored = sum(metric.count for metric in answer.metrics)
+    print(acknowledged, readable, stored)
+
+
+def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: int) -> bytes:
+    """As the sender makes them: rows of step, time and values."""
+    table = np.empty((steps, len(names) + 2), np.int64)
+    table[:, 0] = np.arange((sequence - 1) * steps, sequence * steps)
+    table[:, 1] = 1_700_000_000_000 + table[:, 0] * 137
+    table[:, 2:] = ((table[:, 0:1] * 0.37) % 1.0 + np.arange(len(names))).view(np.int64)
+    return encode_points(identity, Batch(sequence, 1, {0: Rows(names, [table.tobytes()])}), replay=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]))
