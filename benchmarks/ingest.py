@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import numpy as np
@@ -59,7 +60,7 @@ def main(address: str, run_id: str, columns: int, steps: int, points: int) -> No
     with open_channel(endpoint(address)) as channel:
         grpc.channel_ready_future(channel).result(timeout=10)
         stub = TrackerServiceStub(channel)
-        send = channel.unary_unary("/tracker.v1.TrackerService/LogMetrics")
+        send: Any = channel.unary_unary("/tracker.v1.TrackerService/LogMetrics")
         slots = threading.Semaphore(_IN_FLIGHT)
         calls_under_way = []
         began = time.perf_counter()

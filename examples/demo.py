@@ -163,7 +163,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        with tempfile.TemporaryDirectory(prefix="tracker-demo-", ignore_cleanup_errors=True) as journals, tracker_address() as address:
+        with (
+            tempfile.TemporaryDirectory(prefix="tracker-demo-", ignore_cleanup_errors=True) as journals,
+            tracker_address() as address,
+        ):
             demonstrate(address, Path(journals))
     except KeyboardInterrupt:
         sys.exit(130)
