@@ -19,6 +19,8 @@ from tracker_client.importers.wandb import WandbReader
 
 FORMATS = ("tensorboard", "mlflow", "trainer_state", "csv", "jsonl", "wandb")
 """Names of the formats."""
+_NO_LOGS = frozenset({".git", ".hg", ".svn", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
+"""Folders that are not looked into. Other hidden ones are: Guild keeps its runs in `.guild`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def make_readers(formats: Sequence[str] | None = None, mapping: CsvMapping | Non
 
 
 def find_runs(paths: Iterable[str | Path], readers: Sequence[Reader]) -> Iterator[FoundRun | Problem]:
-    """Every run once, in the order of paths and names. Hidden folders are left out unless they are named."""
+    """Every run once, in the order of paths and names."""
     seen: dict[str, RunSource] = {}
     for given in paths:
         root = Path(given).resolve()
@@ -93,7 +95,7 @@ def _folders(root: Path) -> Iterator[Folder | Problem]:
         return
     errors: list[OSError] = []
     for path, folders, files in os.walk(root, onerror=errors.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in _NO_LOGS)
         yield Folder(Path(path), tuple(sorted(files)))
         while errors:
             error = errors.pop()

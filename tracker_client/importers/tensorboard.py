@@ -145,7 +145,7 @@ class _Run:
                     yield from self.buffer.take()
             elif self.plugins.get(value.tag) == "hparams":
                 yield from self._hparams(value)
-        if time_ms is not None:
+        if time_ms is not None and event.summary.value:
             self.last_ms = time_ms if self.last_ms is None else max(time_ms, self.last_ms)
 
     def finish(self) -> Iterator[Record]:
