@@ -84,7 +84,7 @@ def collect(source: RunSource, records: Iterable[Record]) -> Read:
 
 def shown(client: StubClient, run_id: str) -> Series:
     """The points of every metric of a run, as a tracker gives them."""
-    names = [metric.name for metric in client.get_run(run_id).metrics]
+    names = [metric.name for metric in client.get_run(run_id).metrics if metric.count]
     if not names:
         return {}
     request = public.GetMetricHistoryRequest(run_ids=[run_id], metrics=names)

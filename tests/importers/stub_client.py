@@ -33,9 +33,7 @@ class StubClient:
     def __init__(self, stub: TrackerServiceStub) -> None:
         self.stub = stub
 
-    def start_run(
-        self, request: public.StartRunRequest, *, timeout: float | None = None
-    ) -> public.StartRunResponse:
+    def start_run(self, request: public.StartRunRequest, *, timeout: float | None = None) -> public.StartRunResponse:
         """StartRun."""
         answer: public.StartRunResponse = self.call("StartRun", request, timeout)
         return answer

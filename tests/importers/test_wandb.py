@@ -47,7 +47,7 @@ def test_a_file_cut_off_at_any_byte_gives_its_whole_records(wandb_folder: Path, 
     data = whole.read_bytes()
     full = read_one(wandb_folder).series["loss"]
     torn = tmp_path / "run-torn.wandb"
-    counts = []
+    counts: list[int] = []
     for size in range(7, len(data)):
         torn.write_bytes(data[:size])
         try:
