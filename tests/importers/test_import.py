@@ -79,8 +79,11 @@ def test_experiments_are_those_of_the_source_the_folder_or_the_user(
     assert by_folder.sources[0].experiment_id.startswith("my-logs-")
     by_source = import_paths([mlruns], client=None, dry_run=True)
     assert {source.experiment_id.rpartition("-")[0] for source in by_source.sources} == {"my-experiment"}
-    report = import_paths([logs / "board"], client=client, experiment="mine")
-    assert client.get_run(report.sources[0].run_id).run.experiment_id == "mine"
+    for number, path in enumerate((logs / "board", mlruns, logs / "wandb")):
+        for source in import_paths([path], client=client, experiment=f"mine{number}").sources:
+            # A run that is there already keeps the experiment that it went into first.
+            assert client.get_run(source.run_id).run.experiment_id == source.experiment_id
+            assert source.experiment_id == f"mine{number}" or source.outcome == Outcome.ALREADY_THERE
 
 
 def test_a_dry_run_reads_everything_and_sends_nothing(client: StubClient, logs: Path) -> None:

@@ -21,7 +21,7 @@ def runs(mlruns: Path) -> dict[str, Read]:
 
 def test_a_run_comes_with_all_that_mlflow_keeps_of_it(runs: dict[str, Read]) -> None:
     read = runs["first run"]
-    assert read.source.experiment == "my experiment"
+    assert read.start.experiment == "my experiment"
     assert read.source.run_id == read.source.path.name
     assert read.start.started_ms == 1_700_000_000_000
     assert read.start.metadata["team"] == "vision"

@@ -11,9 +11,9 @@ from tracker.v1.tracker_service_pb2 import LogMetricsRequest
 from tracker_client.importers.point_buffer import MAX_BYTES, PointBuffer
 from tracker_client.importers.records import Points, RunStart
 from tracker_client.importers.report import Tally
-from tracker_client.importers.requests import Writer, make_requests
+from tracker_client.importers.requests import Experiments, Writer, make_requests
 
-WRITER = Writer("r" * 128, "", "name", "w" * 128, 2**62, {})
+WRITER = Writer("r" * 128, Experiments("", ""), True, "name", "w" * 128, 2**62, {})
 
 
 def requests_of(*points: Points) -> list[LogMetricsRequest]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.importers.faulty_client import FaultyClient, LostError
 from tests.importers.reading import shown
 from tests.importers.stub_client import StubClient
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn
-from tracker.v1.tracker_service_pb2 import LogMetricsRequest
+from tracker.v1.tracker_service_pb2 import LogMetricsRequest, LogMetricsResponse
 from tracker_client.importers import ImportClient, ImportReport, Outcome, import_paths, point_buffer
 
 Rows = Sequence[tuple[int, float]]
@@ -84,6 +85,31 @@ def test_what_has_arrived_is_not_sent_again(client: StubClient, tmp_path: Path) 
     (source,) = imported(client, path).sources
     assert source.outcome == Outcome.RESUMED
     assert source.requests_skipped >= 4
+
+
+@pytest.mark.usefixtures("small_requests")
+def test_a_request_that_was_lost_before_a_later_one_arrived_is_sent(client: StubClient, tmp_path: Path) -> None:
+    class Losing(FaultyClient):
+        """Loses sequence 4, once 5 has arrived."""
+
+        arrived = Event()
+
+        def log_metrics(self, request: LogMetricsRequest, *, timeout: float | None = None) -> LogMetricsResponse:
+            if request.sequence == 4:
+                assert self.arrived.wait(20)
+                raise LostError
+            answer = super().log_metrics(request, timeout=timeout)
+            if request.sequence == 5:
+                self.arrived.set()
+            return answer
+
+    path = tmp_path / "metrics.csv"
+    write(path, ROWS)
+    with pytest.raises(LostError):
+        imported(Losing(client, writes=1_000), path)
+    report = imported(client, path)
+    assert report.outcomes == {Outcome.RESUMED: 1}
+    assert_shows(client, report, ROWS)
 
 
 CHANGES: dict[str, Rows] = {

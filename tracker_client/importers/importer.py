@@ -15,6 +15,7 @@ from tracker_client.importers.detect import FoundRun, find_runs, make_readers
 from tracker_client.importers.identity import id_from_text
 from tracker_client.importers.records import Ignored, Points, Problem, ReadError, Record, RunStart
 from tracker_client.importers.report import ImportProgress, ImportReport, Outcome, SourceReport, Tally
+from tracker_client.importers.requests import Experiments
 
 _RUNS_AT_ONCE = 4
 
@@ -95,13 +96,12 @@ class _Import:
         source = found.source
         tally = Tally(str(source.path))
         named = id_from_text(self.experiment) if self.experiment else ""
-        own = id_from_text(source.experiment) if source.experiment else ""
-        new = named or own or found.folder_experiment
+        experiments = Experiments(named, found.folder_experiment)
         try:
             if delivery is None:
-                delivered = self._dry(found, tally)
+                delivered = self._dry(found, experiments, tally)
             else:
-                delivered = deliver(delivery, source, lambda: found.reader.read(source), (named, new), tally)
+                delivered = deliver(delivery, source, lambda: found.reader.read(source), experiments, tally)
         except (ReadError, OSError) as error:
             tally.tell([Problem(str(source.path), f"left out: {error}")])
             delivered = Delivered(Outcome.FAILED)
@@ -117,7 +117,7 @@ class _Import:
             path=str(source.path),
             run_id=source.run_id,
             name=source.name,
-            experiment_id=new,
+            experiment_id=tally.experiment_id,
             outcome=delivered.outcome,
             points=tally.counts.total(),
             series=len(tally.counts),
@@ -131,8 +131,10 @@ class _Import:
         """So many more points are durable."""
         self._tell(path, points=points)
 
-    def _dry(self, found: FoundRun, tally: Tally) -> Delivered:
+    def _dry(self, found: FoundRun, experiments: Experiments, tally: Tally) -> Delivered:
         for record in found.reader.read(found.source):
+            if isinstance(record, RunStart):
+                tally.experiment_id = experiments.of(record)
             self._note(record, tally)
         return Delivered(Outcome.FOUND)
 

@@ -52,7 +52,6 @@ class MlflowReader:
             key=f"mlflow\0{run}",
             run_id=id_from_text(run),
             name=str(meta.get("run_name") or _text(folder.path / "tags" / "mlflow.runName") or run)[:256],
-            experiment=_experiment(folder.path.parent),
         )
 
     def read(self, source: RunSource) -> Iterator[Record]:
@@ -64,10 +63,12 @@ class MlflowReader:
         fallback_ms = changed_ms(source)
         started_ms = _moment(meta.get("start_time"))
         tags = dict(_entries(source.path / "tags"))
+        experiment = _experiment(source.path.parent)
         yield RunStart(
             started_ms=fallback_ms if started_ms is None else started_ms,
+            experiment=experiment,
             config={name: typed(text) for name, text in _entries(source.path / "params")},
-            metadata={"mlflow.experiment": source.experiment, **tags},
+            metadata={"mlflow.experiment": experiment, **tags},
         )
         buffer = PointBuffer(str(source.path), fallback_ms)
         metrics = source.path / "metrics"

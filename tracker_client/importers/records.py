@@ -42,8 +42,6 @@ class RunSource:
     """What tells this source from every other one, however often it grows. See identity.py."""
     run_id: str
     name: str
-    experiment: str = ""
-    """The experiment that the source itself names. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class RunStart:
     name: str = ""
     """Empty: the source's."""
     experiment: str = ""
-    """Empty: the source's."""
+    """The experiment that the source itself names. Empty: none."""
     config: Mapping[str, object] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn
 from tracker.v1.tracker_service_pb2 import LogMetricsRequest, RunCompletedRequest, StartRunRequest
 from tracker_client.config import to_config
+from tracker_client.importers.identity import id_from_text
 from tracker_client.importers.records import Block, Ignored, Points, Problem, Record, RunEnd, RunFacts, RunStart
 from tracker_client.importers.report import Tally
 from tracker_client.importers.side_config import sendable
@@ -23,12 +24,27 @@ _V = TypeVar("_V")
 
 
 @dataclass(frozen=True, slots=True)
+class Experiments:
+    """Which experiment runs go into, as ids."""
+
+    named: str
+    """By the user; empty: none."""
+    folder: str
+    """For runs that name none themselves."""
+
+    def of(self, start: RunStart) -> str:
+        """The experiment of a run."""
+        return self.named or (id_from_text(start.experiment) if start.experiment else self.folder)
+
+
+@dataclass(frozen=True, slots=True)
 class Writer:
     """On whose behalf requests are made."""
 
     run_id: str
-    experiment_id: str
-    """Empty: left as it is."""
+    experiments: Experiments
+    is_new: bool
+    """There is no run of this id yet. One that is there keeps its experiment, unless the user names one."""
     name: str
     writer_id: str
     attempt: int
@@ -70,7 +86,9 @@ def _start(record: RunStart | RunFacts, started: Timestamp, writer: Writer, tall
     own: Mapping[str, str] = {}
     if isinstance(record, RunStart):
         own = writer.metadata
-        request.experiment_id = writer.experiment_id
+        chosen = writer.experiments.of(record)
+        request.experiment_id = chosen if writer.is_new else writer.experiments.named
+        tally.experiment_id = tally.experiment_id or chosen
         request.name = _text((record.name or writer.name)[:_MAX_NAME_LENGTH])
         request.tags.extend(_text(tag) for tag in record.tags[:_MAX_ENTRIES] if 1 <= len(tag) <= _MAX_NAME_LENGTH)
     _fill_metadata(request.metadata, {**record.metadata, **own}, tally)
