@@ -160,6 +160,25 @@ def test_a_wish_for_a_column_that_is_not_there_names_those_that_are(tmp_path: Pa
         read_one(path, mapping=CsvMapping(step="steps"))
 
 
+def test_a_few_broken_rows_do_not_change_what_the_step_is(tmp_path: Path) -> None:
+    rows = "".join(f"{step},{step / 10},0.5\n" for step in range(100))
+    read = read_one(log(tmp_path, f"step,epoch,loss\n{rows}garbage\n"))
+    assert len(read.series["loss"]) == 100
+    assert read.start.columns
+    assert (read.start.columns.step, read.start.columns.metrics) == ("step", ("epoch", "loss"))
+    assert [problem.where for problem in read.problems] == ["line 102"]
+
+
+def test_epochs_that_are_no_whole_numbers_are_no_steps(tmp_path: Path) -> None:
+    read = read_one(log(tmp_path, "epoch,loss\n0.5,1\n1.0,2\n1.5,3\n"))
+    assert read.series["epoch"] == [(0, 0.5), (1, 1.0), (2, 1.5)]
+
+
+def test_a_table_without_a_header_is_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="no header"):
+        read_one(log(tmp_path, "1,0.5\n2,0.25\n"))
+
+
 def test_a_table_that_is_no_log_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
     path = log(tmp_path, "width,height\n1,2\n", "boxes.csv")
     found, problems = find(tmp_path)

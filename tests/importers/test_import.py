@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tests.importers.test_trainer_state import write_state
 from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1.resources_pb2 import RunStatus
 from tracker_client import from_config
-from tracker_client.importers import CsvMapping, ImportProgress, Outcome, import_paths
+from tracker_client.importers import CsvMapping, ImportProgress, Outcome, csv_log, import_paths
 
 
 @pytest.fixture
@@ -77,8 +79,9 @@ def test_experiments_are_those_of_the_source_the_folder_or_the_user(
     by_folder = import_paths([logs], client=None, dry_run=True)
     assert len({source.experiment_id for source in by_folder.sources}) == 1
     assert by_folder.sources[0].experiment_id.startswith("my-logs-")
-    by_source = import_paths([mlruns], client=None, dry_run=True)
-    assert {source.experiment_id.rpartition("-")[0] for source in by_source.sources} == {"my-experiment"}
+    by_source = import_paths([mlruns, logs / "wandb"], client=None, dry_run=True)
+    names = {source.experiment_id.rpartition("-")[0] for source in by_source.sources}
+    assert names == {"my-experiment", "My-project"}
     for number, path in enumerate((logs / "board", mlruns, logs / "wandb")):
         for source in import_paths([path], client=client, experiment=f"mine{number}").sources:
             # A run that is there already keeps the experiment that it went into first.
@@ -112,6 +115,28 @@ def test_bad_files_are_named_and_the_rest_goes_in(client: StubClient, tmp_path: 
     assert report.outcomes == {Outcome.IMPORTED: 1, Outcome.FAILED: 1}
     told = {problem.path for problem in report.all_problems}
     assert told == {str(broken), str(tmp_path / "run-x.wandb"), str(tmp_path / "missing")}
+
+
+def test_a_reader_that_breaks_costs_only_its_run(
+    client: StubClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    write_state(tmp_path / "good", 3)
+    (tmp_path / "metrics.csv").write_text("step,loss\n1,2\n")
+    monkeypatch.setattr(csv_log, "parse_step", break_down)
+    report = import_paths([tmp_path], client=client)
+    assert report.outcomes == {Outcome.IMPORTED: 1, Outcome.FAILED: 1}
+    assert "cannot be read as csv: ZeroDivisionError" in report.all_problems[0].what
+
+
+def test_paths_that_are_no_text_are_imported_too(client: StubClient, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    write_state(Path(os.fsdecode(folder)), 3)
+    report = import_paths([os.fsdecode(folder)], client=client)
+    assert report.outcomes == {Outcome.IMPORTED: 1}
+    assert import_paths([os.fsdecode(folder)], client=client).outcomes == {Outcome.ALREADY_THERE: 1}
 
 
 def test_what_servers_do_not_take_is_named_and_the_rest_goes_in(client: StubClient, tmp_path: Path) -> None:
@@ -191,3 +216,12 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path: Path, monkeyp
     (source,) = import_paths([tmp_path], client=None, dry_run=True).sources
     assert source.outcome == Outcome.FAILED
     assert "experiment-tracker[import]" in source.problems[0].what
+
+
+def test_the_importers_load_with_the_base_install() -> None:
+    script = (
+        "import sys, tracker_client.importers\n"
+        "print([name for name in ('numpy', 'yaml', 'tensorboard', 'pandas', 'wandb', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -44,6 +44,11 @@ def test_rllibs_results_are_flattened_and_their_config_is_the_config(tmp_path: P
     assert read.ignored == {"hist": 1, "hostname": 1}
 
 
+def test_openmmlabs_scalars_are_points_by_step(tmp_path: Path) -> None:
+    log(tmp_path, '{"lr": 0.1, "epoch": 1, "iter": 10, "step": 10}\n', "scalars.json")
+    assert read_one(tmp_path).series == {"lr": [(10, 0.1)], "epoch": [(10, 1.0)], "iter": [(10, 10.0)]}
+
+
 def test_broken_lines_cost_only_themselves(tmp_path: Path) -> None:
     text = '{"step": 1, "loss": 0.5}\nnonsense\n[1]\n\n{"loss": 0.4}\n{"step": 2, "loss": 0.3}\n{"step": 3, "lo'
     read = read_one(log(tmp_path, text, "log.jsonl"))
@@ -54,9 +59,10 @@ def test_broken_lines_cost_only_themselves(tmp_path: Path) -> None:
 
 def test_lines_without_a_step_are_a_log_only_when_named(tmp_path: Path) -> None:
     path = log(tmp_path, '{"text": "hello", "tokens": 7}\n{"text": "x", "tokens": 9}\n', "data.jsonl")
+    log(tmp_path, '{"accuracy": 0.9}\n')
     found, problems = find(tmp_path)
     assert not found
-    assert "no step" in problems[0].what
+    assert ["no step" in problem.what for problem in problems] == [True, True]
     assert read_one(path).series["tokens"] == [(0, 7.0), (1, 9.0)]
 
 

@@ -76,6 +76,13 @@ def test_a_run_whose_description_is_broken_is_named_and_the_others_go_in(mlruns:
     assert str(first.path / "meta.yaml") in [problem.path for problem in problems]
 
 
+def test_times_in_seconds_as_mlflow_began_are_understood(mlruns: Path, tmp_path: Path) -> None:
+    (first,) = (one.source for one in find(mlruns)[0] if one.source.name == "first run")
+    shutil.copytree(first.path, tmp_path / "run")
+    (tmp_path / "run" / "metrics" / "train" / "loss").write_text("1551111111 0.5\n1551111112 0.25\n")
+    assert read_one(tmp_path / "run").times_ms["train/loss"] == [1_551_111_111_000, 1_551_111_112_000]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("3", 3), ("-3", -3), ("0.001", 0.001), ("1e-05", 1e-05), ("True", True), ("None", None), ("adam", "adam")],

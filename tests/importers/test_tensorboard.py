@@ -18,6 +18,7 @@ from tensorboardX import SummaryWriter
 
 from tests.importers.reading import read_all, read_one
 from tracker.v1.resources_pb2 import RunStatus
+from tracker_client.importers.records import ReadError
 
 VALUES = [0.5, math.nan, math.inf, -math.inf, -0.0, 1e-30]
 
@@ -77,6 +78,10 @@ def test_a_file_cut_off_at_any_byte_gives_its_whole_records_and_is_named(tmp_pat
     assert len(ends) == 4
     for size in range(len(data)):
         whole.write_bytes(data[:size])
+        if 0 < size < ends[0]:
+            with pytest.raises(ReadError, match="cut off or damaged"):
+                read_one(tmp_path / "run")
+            continue
         read = read_one(tmp_path / "run")
         complete = sum(end <= size for end in ends)
         assert [step for step, _ in read.series.get("loss", [])] == list(range(complete - 1))

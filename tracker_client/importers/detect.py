@@ -12,7 +12,7 @@ from tracker_client.importers.csv_mapping import CsvMapping
 from tracker_client.importers.identity import id_from_text
 from tracker_client.importers.json_lines import JsonLinesReader
 from tracker_client.importers.mlflow import MlflowReader
-from tracker_client.importers.records import Folder, Problem, Reader, ReadError, RunSource
+from tracker_client.importers.records import Folder, Problem, Reader, RunSource
 from tracker_client.importers.tensorboard import TensorBoardReader
 from tracker_client.importers.trainer_state import TrainerStateReader
 from tracker_client.importers.wandb import WandbReader
@@ -85,8 +85,8 @@ def _find(root: Path, readers: Sequence[Reader]) -> Iterator[tuple[RunSource, Re
             try:
                 for found in reader.find(folder):
                     yield found if isinstance(found, Problem) else (found, reader)
-            except (OSError, ReadError) as error:
-                yield Problem(str(folder.path), f"cannot be looked through for {reader.format}: {error}")
+            except Exception as error:  # noqa: BLE001 - files come from anywhere: one that breaks a reader ends no import
+                yield Problem(str(folder.path), f"cannot be looked through for {reader.format}: {error!r}")
 
 
 def _folders(root: Path) -> Iterator[Folder | Problem]:

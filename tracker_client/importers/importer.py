@@ -101,7 +101,7 @@ class _Import:
             if delivery is None:
                 delivered = self._dry(found, experiments, tally)
             else:
-                delivered = deliver(delivery, source, lambda: found.reader.read(source), experiments, tally)
+                delivered = deliver(delivery, source, lambda: _read(found), experiments, tally)
         except (ReadError, OSError) as error:
             tally.tell([Problem(str(source.path), f"left out: {error}")])
             delivered = Delivered(Outcome.FAILED)
@@ -132,7 +132,7 @@ class _Import:
         self._tell(path, points=points)
 
     def _dry(self, found: FoundRun, experiments: Experiments, tally: Tally) -> Delivered:
-        for record in found.reader.read(found.source):
+        for record in _read(found):
             if isinstance(record, RunStart):
                 tally.experiment_id = experiments.of(record)
             self._note(record, tally)
@@ -162,6 +162,16 @@ class _Import:
         self.cancelled.set()
 
 
+def _read(found: FoundRun) -> Iterator[Record]:
+    """The records of a run. Raises ReadError and OSError, and nothing else."""
+    try:
+        yield from found.reader.read(found.source)
+    except (ReadError, OSError):
+        raise
+    except Exception as error:
+        raise ReadError(f"cannot be read as {found.source.format}: {error!r}") from error
+
+
 def _is_about_one_run(error: Exception) -> bool:
     """Whether a client's error says that this request is wrong, rather than that no request gets through."""
-    return getattr(error, "code", "") in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+    return getattr(error, "code", "") in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL")

@@ -10,7 +10,7 @@ from tracker.v1.resources_pb2 import RunStatus
 from tracker_client.importers.identity import changed_ms, id_from_text
 from tracker_client.importers.point_buffer import PointBuffer
 from tracker_client.importers.records import Folder, Problem, ReadError, Record, RunEnd, RunSource, RunStart
-from tracker_client.importers.values import MAX_TIME_MS, MIN_TIME_MS
+from tracker_client.importers.values import MAX_TIME_MS, MIN_TIME_MS, as_moment
 from tracker_client.importers.yaml_file import YamlError, load_yaml
 
 _META = "meta.yaml"
@@ -160,6 +160,8 @@ def _experiment(folder: Path) -> str:
 
 
 def _moment(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_MS <= value <= MAX_TIME_MS:
-        return None
-    return value
+    # MLflow began with seconds.
+    moment = as_moment(value)
+    if moment is None and isinstance(value, int) and MIN_TIME_MS <= value <= MAX_TIME_MS:
+        return value
+    return moment

@@ -18,6 +18,7 @@ from tracker_client.importers.records import (
     Ignored,
     MissingPackageError,
     Problem,
+    ReadError,
     Record,
     RunEnd,
     RunFacts,
@@ -71,6 +72,9 @@ class TensorBoardReader:
                     yield from run.start(event.wall_time)
                 yield from run.take(event)
         if not started:
+            if run.problems:
+                raise ReadError(str(run.problems[0]))
+            # Files that were opened and never written to.
             yield from run.start(float("nan"))
         yield from run.finish()
 
