@@ -13,7 +13,7 @@ from tracker_client.importers.records import ReadError
 
 LIGHTNING = "epoch,step,train_loss,val_loss\n0,9,0.5,\n0,9,,0.6\n1,19,nan,\n1,19,,inf\n"
 KERAS = "epoch,accuracy,loss\n0,0.5,1.25\n1,0.75,1.0\n"
-YOLO = "                  epoch,         train/box_loss\n                      1,                 0.9\n                      2,                 0.8\n"
+YOLO = "             epoch,    train/box_loss\n                 1,               0.9\n                 2,               0.8\n"
 RLLIB = (
     "episode_reward_mean,done,timesteps_total,training_iteration,date,timestamp,hist\n"
     '1.5,False,1000,1,2020-01-01_00-00-00,1577836800,"[1.0, 2.0]"\n'

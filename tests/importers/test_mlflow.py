@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.importers.reading import Read, find, read_all, read_one
+from tests.importers.stub_client import StubClient
 from tracker.v1.resources_pb2 import RunStatus
+from tracker_client.importers import Outcome, import_paths
 from tracker_client.importers.mlflow import typed
 
 
@@ -65,6 +67,26 @@ def test_a_broken_line_costs_only_itself(mlruns: Path, tmp_path: Path) -> None:
     read = read_one(tmp_path / "experiment" / first.path.name)
     assert read.series["train/loss"] == [(0, 0.5), (0, 0.25), (7, 0.125)]
     assert [(problem.path, problem.where) for problem in read.problems] == [(str(metric), "line 2")]
+
+
+def test_tags_that_no_server_takes_are_told_of_and_the_run_goes_in(
+    client: StubClient, mlruns: Path, tmp_path: Path
+) -> None:
+    (first,) = (one.source for one in find(mlruns)[0] if one.source.name == "first run")
+    run = tmp_path / "run"
+    shutil.copytree(first.path, run)
+    meta = (run / "meta.yaml").read_text()
+    (run / "meta.yaml").write_text(meta.replace(first.run_id, "f" * 32))
+    for number in range(20):
+        (run / "tags" / f"model.{number:02}").write_text("x" * 60_000)
+    (run / "tags" / "history").write_text("x" * 70_000)
+    (source,) = import_paths([run], client=client).sources
+    assert source.outcome == Outcome.IMPORTED
+    metadata = client.get_run("f" * 32).run.metadata
+    assert metadata["team"] == "vision"
+    assert metadata["import.format"] == "mlflow"
+    assert sum(name.startswith("model.") for name in metadata) == 8
+    assert len(source.problems) == 13
 
 
 def test_a_run_whose_description_is_broken_is_named_and_the_others_go_in(mlruns: Path, tmp_path: Path) -> None:

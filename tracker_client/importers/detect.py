@@ -85,7 +85,7 @@ def _find(root: Path, readers: Sequence[Reader]) -> Iterator[tuple[RunSource, Re
             try:
                 for found in reader.find(folder):
                     yield found if isinstance(found, Problem) else (found, reader)
-            except Exception as error:  # noqa: BLE001 - files come from anywhere: one that breaks a reader ends no import
+            except Exception as error:  # noqa: BLE001 - files come from anywhere: none may end an import
                 yield Problem(str(folder.path), f"cannot be looked through for {reader.format}: {error!r}")
 
 

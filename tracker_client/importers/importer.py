@@ -49,7 +49,10 @@ def import_paths(
     found: list[FoundRun] = []
     problems: list[Problem] = []
     for item in find_runs(paths, readers):
-        found.append(item) if isinstance(item, FoundRun) else problems.append(item)
+        if isinstance(item, FoundRun):
+            found.append(item)
+        else:
+            problems.append(item)
     work = _Import(experiment, len(found), progress)
     with _pool(_RUNS_AT_ONCE * IN_FLIGHT) as calls, _pool(_RUNS_AT_ONCE) as runs:
         delivery = None

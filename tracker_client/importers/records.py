@@ -134,7 +134,10 @@ class Reader(Protocol):
         """The runs of this format that lie in a folder, and what looks like one and cannot be. Raises OSError."""
 
     def read(self, source: RunSource) -> Iterator[Record]:
-        """A run that `find` gave, in memory of one block. The same bytes give the same records. Raises ReadError and OSError."""
+        """A run that `find` gave, in memory of one block. The same bytes give the same records.
+
+        Raises ReadError and OSError.
+        """
 
 
 class ReadError(Exception):
