@@ -23,7 +23,8 @@ from benchmarks.forms import Form
 from tests.e2e.processes import ROOT
 from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as messages
-from tracker_client.channel import endpoint, open_aio_channel
+from tracker_client.channel import open_aio_channel
+from tracker_client.endpoint import endpoint
 
 _SERVICE = "tracker.v1.TrackerService"
 RUN = "bench-calls"

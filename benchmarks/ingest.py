@@ -22,7 +22,8 @@ from benchmarks.forms import Form
 from tests.e2e.processes import ROOT
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
-from tracker_client.channel import endpoint, open_channel
+from tracker_client.channel import open_channel
+from tracker_client.endpoint import endpoint
 from tracker_client.journal.frames import Identity
 from tracker_client.journal.reader import Batch, Rows
 from tracker_client.sender.encode import encode_points

@@ -49,7 +49,7 @@ def start_captures(
     facts = this_process()
     thread = threading.Thread(target=work, name="tracker-captures", daemon=True)
 
-    def end() -> None:
+    def end(_: str) -> None:
         stop.set()
         thread.join(_JOIN_SECONDS)
 

@@ -12,14 +12,19 @@ import tracker_client
 
 _PACKAGES: Final = ((tracker_client, 0), (tracker.v1, 1))
 """Each with how many directories lie between it and the one that it is imported from."""
+_NOT_FOR_CHILDREN: Final = frozenset({"PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONPROFILEIMPORTTIME"})
+"""What is meant for the script, and for no other program."""
 
 
 def child_environment(api_key: str) -> Mapping[str, str]:
     """The environment with our own packages first on the path, however we were found ourselves, and without accelerators."""
     ours = [str(Path(next(iter(package.__path__))).resolve().parents[depth]) for package, depth in _PACKAGES]
+    # Absolute, since the child works in another directory.
+    theirs = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
     return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [*ours, os.environ.get("PYTHONPATH", "")])),
+        **kept,
+        "PYTHONPATH": os.pathsep.join([*ours, *theirs]),
         "TRACKER_API_KEY": api_key,
         # It needs none, and must not be one more process that holds one.
         "CUDA_VISIBLE_DEVICES": "",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Final
 
+from tracker_client.exits import describe
 from tracker_client.journal.status import Connection, Status
 from tracker_client.run_journal import RunJournal
 from tracker_client.settings import Mode
@@ -33,16 +35,17 @@ def wait_until_sent(journal: RunJournal, timeout: float) -> Outcome:
     timeout: seconds; it is kept, whatever hangs.
     """
     writer = journal.writer
-    if writer is None:
-        return Outcome(sent=journal.settings.mode is Mode.DISABLED)
     try:
         last = journal.close()
+        if writer is None:
+            return Outcome(sent=journal.settings.mode is Mode.DISABLED)
         status = _wait(journal, last, timeout) if journal.settings.mode is Mode.ONLINE else journal.status()
         dropped = writer.dropped
         sent = status.closed
-        journal.release()
-    except OSError as error:
-        return Outcome(False, f"the journal of run {journal.run_id} could not be closed: {error}")
+    except Exception as error:  # noqa: BLE001 - the end of training is no time to raise
+        return Outcome(False, f"the journal of run {journal.run_id} could not be closed: {describe(error)}")
+    finally:
+        _release(journal)
     parts = []
     if dropped:
         parts.append(f"{dropped} points of run {journal.run_id} found no room and are lost")
@@ -54,6 +57,12 @@ def wait_until_sent(journal: RunJournal, timeout: float) -> Outcome:
     if not sent and journal.settings.mode is Mode.ONLINE:
         parts.append(_left(journal, status, max(0, writer.points - status.points)))
     return Outcome(sent, "; ".join(parts))
+
+
+def _release(journal: RunJournal) -> None:
+    # What cannot be synced is safe from all but a power cut, and what cannot be closed ends with the process.
+    with contextlib.suppress(OSError):
+        journal.release()
 
 
 def _wait(journal: RunJournal, last: int, timeout: float) -> Status:

@@ -6,14 +6,17 @@ All of it is short, and most of it waits for the disk without holding the interp
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
+from tracker_client.exits import describe
 from tracker_client.journal.folder import list_folders
-from tracker_client.journal.segment import Segment
+from tracker_client.journal.segment import SMALLEST_BYTES, Segment
 from tracker_client.journal.writer import JournalWriter
 
 FIRST_BATCH_SECONDS: Final = 0.03
@@ -22,6 +25,8 @@ BATCH_SECONDS: Final = 0.5
 """Time between two batches of a run that logs all the time: fewer, larger requests."""
 SYNC_SECONDS: Final = 1.0
 """What a power cut can take, at most."""
+SMALLEST_SHARE: Final = 8
+"""A segment is at most this part of what all journals may have."""
 _RETRY_SECONDS: Final = 1.0
 """Pause after a segment could not be made."""
 
@@ -37,41 +42,48 @@ class Keeper:
     """Looks after the journals of this process."""
 
     def __init__(
-        self, directory: Path, sender: Sender | None, journal_bytes: int, trouble: Callable[[str], None]
+        self, directory: Path, sender: Sender | None, journal_bytes: int, trouble: Callable[[str, str], None]
     ) -> None:
         """directory: where the journals are. sender: None when nothing is to be sent now. journal_bytes: how large all journals of the directory together
-        may get. trouble: is told, in words, what goes wrong with the disk; called in the thread."""
+        may get. trouble: is told, in words, and of what kind it is, what goes wrong with the disk; called in the thread."""
         self.directory = directory
         self._sender = sender
         self._journal_bytes = journal_bytes
         self._trouble = trouble
-        self._writers: dict[JournalWriter, _Times] = {}
-        self._lock = threading.Lock()
-        self._event = threading.Event()
+        self._writers: dict[JournalWriter, _Duties] = {}
+        # Signal handlers come here too, whatever they interrupt: locks let the same thread in again, and a SimpleQueue
+        # may be interrupted by itself, which an Event may not.
+        self._lock = threading.RLock()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """There is something to do: a batch was begun, or a segment used."""
-        self._event.set()
+        if self._wakes.empty():
+            self._wakes.put(None)
 
     def add(self, writer: JournalWriter) -> None:
         """Looks after one more journal."""
         with self._lock:
-            self._writers[writer] = _Times()
+            self._writers[writer] = _Duties()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tracker-keeper", daemon=True)
                 self._thread.start()
-        self._event.set()
+        self.wake()
 
     def remove(self, writer: JournalWriter) -> None:
         """Lets go of a journal, and of its files, once it is on disk. Raises OSError."""
         with self._lock:
-            self._writers.pop(writer, None)
-        try:
-            _close_retired(writer)
-            writer.sync()
-        finally:
-            writer.release()
+            duties = self._writers.pop(writer, None)
+        # The thread may be busy with it.
+        with duties.lock if duties is not None else contextlib.nullcontext():
+            if duties is not None:
+                duties.over = True
+            try:
+                _close_retired(writer)
+                writer.sync()
+            finally:
+                writer.release()
 
     def _run(self) -> None:
         look = 0.0
@@ -79,71 +91,100 @@ class Keeper:
             now = time.monotonic()
             with self._lock:
                 writers = list(self._writers.items())
-            waits = [SYNC_SECONDS]
-            for writer, times in writers:
+            wait = SYNC_SECONDS
+            for writer, duties in writers:
                 # Whatever happens to one journal, the others are looked after.
                 try:
-                    self._allocate(writer, times, now)
-                    waits.append(_close_batches(writer, times, now))
-                    waits.append(_sync(writer, times, now))
-                except (OSError, ValueError) as error:
-                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
+                    with duties.lock:
+                        if not duties.over:
+                            wait = min(wait, self._look_after(writer, duties, now))
+                except Exception as error:  # noqa: BLE001 - this thread must not end
+                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {describe(error)}", "not kept")
             if self._sender is not None and writers and now >= look:
                 look = now + SYNC_SECONDS
-                self._sender.look_after()
-            self._event.wait(min(waits))
-            self._event.clear()
+                try:
+                    self._sender.look_after()
+                except Exception as error:  # noqa: BLE001 - likewise
+                    self._trouble(f"the sender cannot be started: {describe(error)}", "no sender")
+            # Nothing of a journal that has ended is held fast while waiting.
+            writers = writer = duties = None  # type: ignore[assignment]  # set again above
+            self._wait(wait)
 
-    def _allocate(self, writer: JournalWriter, times: _Times, now: float) -> None:
-        while now >= times.allocate_after and (wanted := writer.next_segment()) is not None:
+    def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(Empty):
+            self._wakes.get(timeout=seconds)
+        with contextlib.suppress(Empty):
+            while True:
+                self._wakes.get_nowait()
+
+    def _look_after(self, writer: JournalWriter, duties: _Duties, now: float) -> float:
+        """Does what is due. Returns the seconds until something is due again. Raises OSError."""
+        self._allocate(writer, duties, now)
+        if writer.dropped and not duties.allocate_after:
+            said = "more was logged than could be written to disk at that time; points were dropped, and are counted"
+            self._trouble(f"run {writer.identity.run_id}: {said}", "too fast")
+        return min(_close_batches(writer, duties, now), _sync(writer, duties, now))
+
+    def _allocate(self, writer: JournalWriter, duties: _Duties, now: float) -> None:
+        while now >= duties.allocate_after and (wanted := writer.next_segment()) is not None:
             path, size = wanted
+            # Small journals have small segments: one can be deleted only as a whole.
+            size = max(SMALLEST_BYTES, min(size, self._journal_bytes // SMALLEST_SHARE))
             taken = sum(folder.size() for folder in list_folders(self.directory))
-            if taken + size > self._journal_bytes:
-                times.allocate_after = now + _RETRY_SECONDS
-                self._trouble(
-                    f"the journals below {self.directory} have {taken} bytes, and may have "
-                    f"{self._journal_bytes} (TRACKER_JOURNAL_BYTES); new points are dropped until some are sent"
-                )
-                return
             try:
+                if taken + size > self._journal_bytes:
+                    raise OSError(
+                        errno.EDQUOT,
+                        f"the journals below {self.directory} may have {self._journal_bytes} bytes (TRACKER_JOURNAL_BYTES)",
+                    )
                 segment = Segment(path, size)
+            except FileExistsError:
+                return  # the training has just made it itself, or has just taken the one before
             except OSError as error:
-                times.allocate_after = now + _RETRY_SECONDS
-                self._trouble(f"no room for {path}: {error.strerror}; new points are dropped until there is")
+                duties.allocate_after = now + _RETRY_SECONDS
+                said = f"no room for the journals below {self.directory}: {error.strerror}"
+                self._trouble(f"{said}; new points are dropped until there is, and counted", "no room")
                 return
             writer.give(segment)
 
 
-class _Times:
-    """When what is due for a journal."""
+class _Duties:
+    """What is due for a journal, and when."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Held while something is done with it."""
+        self.over = False
+        """Whether it was let go of."""
         self.allocate_after = 0.0
         self.batch_closed = 0.0
         self.synced = time.monotonic()
 
 
-def _close_batches(writer: JournalWriter, times: _Times, now: float) -> float:
+def _close_batches(writer: JournalWriter, duties: _Duties, now: float) -> float:
     """Closes a batch that is due. Returns the seconds until one may be."""
     opened = writer.open_since()
     if opened is None:
         return SYNC_SECONDS
-    due = max(opened + FIRST_BATCH_SECONDS, times.batch_closed + BATCH_SECONDS)
+    due = max(opened + FIRST_BATCH_SECONDS, duties.batch_closed + BATCH_SECONDS)
     if now < due:
         return due - now
     if not writer.end_batch():
         return 0.001
-    times.batch_closed = now
+    duties.batch_closed = now
     return SYNC_SECONDS
 
 
-def _sync(writer: JournalWriter, times: _Times, now: float) -> float:
-    """Syncs a journal that is due. Returns the seconds until it is due again."""
-    if now >= times.synced + SYNC_SECONDS:
+def _sync(writer: JournalWriter, duties: _Duties, now: float) -> float:
+    """Syncs a journal that is due. Returns the seconds until it is due again. Raises OSError."""
+    for segment in list(writer.retired):
+        # At once: what is mapped counts as memory of the training.
+        segment.unmap()
+    if now >= duties.synced + SYNC_SECONDS:
         _close_retired(writer)
         writer.sync()
-        times.synced = now
-    return times.synced + SYNC_SECONDS - now
+        duties.synced = now
+    return duties.synced + SYNC_SECONDS - now
 
 
 def _close_retired(writer: JournalWriter) -> None:

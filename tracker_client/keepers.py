@@ -20,7 +20,8 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 """On which a write to mapped memory may wait for a server, and locks may mean little."""
 
 _keepers: dict[tuple[str, str, Mode], Keeper] = {}
-_lock = threading.Lock()
+# A signal handler may come while init holds it.
+_lock = threading.RLock()
 _reporter = Reporter(OnError.WARN)
 
 
@@ -86,7 +87,7 @@ def _warn_of_network(directory: Path) -> None:
 def _forget() -> None:
     """In the child of a fork: the parent's threads are not there."""
     global _lock  # noqa: PLW0603 - the parent may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _keepers.clear()
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from tracker_client.journal.folder import take_lock_patiently
 from tracker_client.settings import Settings
 
 _RANK: Final = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
@@ -45,23 +46,28 @@ def find_place(settings: Settings, environment: Mapping[str, str] = os.environ) 
 def shared_attempt(directory: Path, run_id: str, place: Place, environment: Mapping[str, str] = os.environ) -> int:
     """The attempt that all ranks of one start on this machine agree on, whichever comes first; no rank waits for another.
 
-    They meet in a file. The ranks of one start have one parent; a rank that comes a second time is of another start.
+    They meet in a file. The ranks of one start have one parent. A rank that comes a second time is of another start, and
+    so is one that comes when all that had come are gone without having completed.
+
     Raises OSError.
     """
-    meeting = directory / "attempts"
-    meeting.mkdir(mode=0o750, parents=True, exist_ok=True)
     launch = [environment.get(name, "") for name in _LAUNCH] + [str(os.getppid())]
-    with (meeting / f"{run_id}.json").open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        found = _parse(file.read())
-        if found is None or found.launch != launch or place.rank in found.ranks:
-            found = _Meeting(launch, time.time_ns() // 1_000_000, [])
-        found.ranks.append(place.rank)
-        file.seek(0)
-        file.truncate()
-        json.dump(asdict(found), file)
+    with _meeting(directory, run_id) as path:
+        found = _read(path)
+        if found is None or found.launch != launch or str(place.rank) in found.ranks or found.deserted:
+            found = _Meeting(launch, time.time_ns() // 1_000_000, {})
+        found.ranks[str(place.rank)] = f"{os.getpid()} {_started(os.getpid())}"
+        path.write_text(json.dumps(asdict(found)), encoding="utf-8")
         return found.attempt
+
+
+def leave_completed(directory: Path, run_id: str, place: Place, attempt: int) -> None:
+    """Says that this rank has completed: one of the same start that comes later still belongs to it. Raises OSError."""
+    with _meeting(directory, run_id) as path:
+        found = _read(path)
+        if found is not None and found.attempt == attempt:
+            found.ranks[str(place.rank)] = _COMPLETED
+            path.write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
 @dataclass(slots=True)
@@ -70,15 +76,54 @@ class _Meeting:
 
     launch: list[str]
     attempt: int
-    ranks: list[int]
-    """Those that have come."""
+    ranks: dict[str, str]
+    """Those that have come: each with its process, or that it has completed."""
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody is left of those that have come, and nobody has completed."""
+        return not any(said == _COMPLETED or _lives(said) for said in self.ranks.values())
 
 
-def _parse(text: str) -> _Meeting | None:
+_COMPLETED: Final = "completed"
+_LOCK_TRIES: Final = 100
+
+
+@contextmanager
+def _meeting(directory: Path, run_id: str) -> Iterator[Path]:
+    """The file, for one process at a time. Raises OSError, after two seconds at most."""
+    attempts = directory / "attempts"
+    attempts.mkdir(mode=0o750, parents=True, exist_ok=True)
+    lock = take_lock_patiently(attempts / f"{run_id}.lock", _LOCK_TRIES)
+    if lock is None:
+        raise OSError(f"{attempts / run_id}.lock is held by another process")
     try:
-        return _Meeting(**json.loads(text))
-    except (ValueError, TypeError):
+        yield attempts / f"{run_id}.json"
+    finally:
+        os.close(lock)
+
+
+def _read(path: Path) -> _Meeting | None:
+    try:
+        return _Meeting(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None  # new, or cut off in the middle of writing
+
+
+def _lives(process: str) -> bool:
+    pid, _, started = process.partition(" ")
+    return pid.isdecimal() and _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks: tells it from a later one of the same number. Empty: there is none."""
+    try:
+        # Behind the name, which is in parentheses and may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    # One that nobody has waited for yet is there no more.
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...], default: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -27,8 +26,7 @@ class Reporter:
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
-        self._said: set[str] = set()
-        self._lock = threading.Lock()
+        self._said: dict[str, object] = {}
 
     @property
     def raises(self) -> bool:
@@ -37,11 +35,10 @@ class Reporter:
 
     def warn(self, message: str, key: str | None = None) -> None:
         """Says it, unless the same (or something of the same key) has been said."""
-        with self._lock:
-            if (key or message) in self._said or len(self._said) >= _MOST:
-                return
-            self._said.add(key or message)
-        _log.warning("tracker: %s", message)
+        mine = object()
+        # One step, and no lock: it is called in signal handlers, and after forks of whichever thread.
+        if len(self._said) < _MOST and self._said.setdefault(key or message, mine) is mine:
+            _log.warning("tracker: %s", message)
 
     def mistake(self, error: Callable[[], Exception], key: str | None = None) -> None:
         """A mistake in how the client is used. Raises it for those who want that."""

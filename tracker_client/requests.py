@@ -35,6 +35,11 @@ def config_message(config: object) -> tuple[data.ConfigMap, list[str]]:
     return message, changed
 
 
+def sent_as_text(places: list[str]) -> str:
+    """What to say of a config that had to be changed."""
+    return f"config: sent as text, having no other form: {', '.join(places[:10])}"
+
+
 def texts(values: Mapping[Any, object]) -> dict[str, str]:
     """Free keys and values as they can be sent: as texts, and cut where they are too long."""
     clean = ((_text(key, MAX_NAME), _text(value, MAX_TEXT)) for key, value in values.items())

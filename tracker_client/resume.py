@@ -34,6 +34,8 @@ def run_exists(settings: Settings, run_id: str) -> bool | None:
     try:
         asked = subprocess.run(  # noqa: S603 - our own module
             [sys.executable, "-m", "tracker_client.resume", settings.server, run_id],
+            # Not where the script works: what lies there could go by the names of modules.
+            cwd="/",
             env=child_environment(settings.api_key),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client import requests, values
 from tracker_client.exits import describe, exits
-from tracker_client.finish import DEFAULT_FINISH_SECONDS, Outcome, wait_until_sent
+from tracker_client.finish import DEFAULT_FINISH_SECONDS, wait_until_sent
 from tracker_client.journal.frames import Method
 from tracker_client.journal.writer import TooWide
 from tracker_client.reporter import Reporter
@@ -41,14 +41,15 @@ class Run:
         """Whether this process starts and ends the run."""
         self._tags: tuple[str, ...] = ()
         self._finished = False
-        self._on_finish: list[Callable[[], None]] = []
+        self._sent = False
+        self._on_finish: list[Callable[[str], None]] = []
         self.id = journal.run_id
         """Its id; of the caller or made by init."""
         self.experiment = experiment
         """The experiment's id; empty when none was named."""
         self.attempt = journal.attempt
         """The number of this start of the run."""
-        self.config = RunConfig(self._change)
+        self.config = RunConfig(self._change, reporter)
         """What it is configured with: a dict whose changes are sent."""
         self.summary = RunSummary(reporter)
         """Final metrics: what it is to be judged by, sent when it ends. They replace the last values in summaries."""
@@ -76,8 +77,10 @@ class Run:
                 self._mistake(problem, TypeError)
             whole = None if step is None else values.clean_step(step)
             time_ms = int(clock.time() * 1000) if time is None else values.clean_time(time)
-        except ValueError as problem:
-            return self._mistake(str(problem))
+        except Exception as problem:
+            if self._reporter.raises:
+                raise
+            return self._reporter.warn(str(problem) if isinstance(problem, ValueError) else describe(problem))
         if numbers:
             self._append_parts(numbers, whole, time_ms)
         elif isinstance(metrics, Mapping) and not metrics:
@@ -104,13 +107,19 @@ class Run:
 
     @tags.setter
     def tags(self, tags: Iterable[str]) -> None:
-        self._tags = tuple(requests.tag_list(tags))
-        self._change(requests.run_changes(tags=self._tags), paths=("tags",))
+        if self._change(lambda: requests.run_changes(tags=tags), paths=("tags",)):
+            self._tags = tuple(requests.tag_list(tags))
 
     @property
     def stop_requested(self) -> bool:
         """Whether somebody asked it to stop (`tracker stop`): save a checkpoint, and finish."""
         return self._journal.stop_requested
+
+    @property
+    def write_token(self) -> str:
+        """For readers: a read that is given it waits for all that has been acknowledged so far, and after a `finish`
+        that returned True for everything that this process has logged. Empty before anything was acknowledged."""
+        return self._journal.status().write_token
 
     @property
     def directory(self) -> Path | None:
@@ -119,33 +128,48 @@ class Run:
 
     def set_name(self, name: str) -> None:
         """A name for people, at most 256 characters."""
-        self._change(requests.run_changes(name=name))
+        self._change(lambda: requests.run_changes(name=name))
 
     def set_notes(self, notes: str) -> None:
         """Free text, at most 65,536 characters."""
-        self._change(requests.run_changes(notes=notes))
+        self._change(lambda: requests.run_changes(notes=notes))
 
     def log_metadata(self, metadata: Mapping[str, object]) -> None:
         """Free keys and values, merged by key."""
-        self._change(requests.run_changes(metadata=metadata))
+        self._change(lambda: requests.run_changes(metadata=metadata))
 
     def log_artifact(self, name: str, uri: str | Path) -> None:
         """Where something lies that the run has made. A path becomes a file:// URI. The thing itself is not moved."""
-        where = uri.expanduser().absolute().as_uri() if isinstance(uri, Path) else uri
-        self._change(requests.run_changes(artifacts={name: where}))
+
+        def changes() -> calls.RunChanges:
+            where = uri.expanduser().absolute().as_uri() if isinstance(uri, Path) else uri
+            return requests.run_changes(artifacts={name: where})
+
+        self._change(changes)
 
     def keep_tags(self, tags: Iterable[str]) -> None:
         """Labels that have been sent with the start already."""
         self._tags = tuple(tags)
 
-    def _change(self, changes: calls.RunChanges, paths: tuple[str, ...] = ()) -> None:
-        """Sends changes. paths: of the fields to be replaced; empty: what is not empty is merged."""
+    def _change(self, make: Callable[[], calls.RunChanges], paths: tuple[str, ...] = ()) -> bool:
+        """Sends changes; whether it did. paths: of the fields to be replaced; empty: what is not empty is merged."""
         if self._finished:
-            return self._mistake(f"run {self.id} has finished; what was changed afterwards is not sent")
-        request = calls.UpdateRunRequest(run_id=self.id, attempt=self.attempt, changes=changes)
+            self._mistake(f"run {self.id} has finished; what was changed afterwards is not sent")
+            return False
+        try:
+            changes = make()
+        except Exception as error:  # noqa: BLE001 - what it was given may be anything
+            self._reporter.mistake_is(error)
+            return False
+        request = calls.UpdateRunRequest(
+            run_id=self.id,
+            changes=changes,
+            attempt=self.attempt,
+            timestamp=requests.timestamp(int(clock.time() * 1000)),
+        )
         request.update_mask.paths.extend(paths)
-        request.timestamp.CopyFrom(requests.timestamp(int(clock.time() * 1000)))
-        return self._journal.send(Method.UPDATE_RUN, request)
+        self._journal.send(Method.UPDATE_RUN, request)
+        return True
 
     # ------------------------------------------------------------ its end
 
@@ -153,21 +177,27 @@ class Run:
         """Ends this process's part of the run, and waits until all of it has arrived, at most timeout seconds.
 
         The process that leads (rank 0) ends the run with it. error: what went wrong, for people. Returns whether all
-        has arrived; what has not is on disk, and a warning says how to send it. Calling it again does nothing.
+        has arrived; what has not is on disk, and a warning says how to send it. Calling it again does nothing, and
+        returns the same.
         """
         if self._finished:
-            return True
+            return self._sent
         if status not in _STATUSES:
             self._mistake(f"status is {status!r}; it must be one of {', '.join(_STATUSES)}; taken as failed")
             status = "failed"
-        for call in self._on_finish:
-            call()
-        if self.leads:
-            self._send_end(status, error)
+        try:
+            for call in self._on_finish:
+                call(status)
+            if self.leads:
+                self._send_end(status, error)
+        except Exception as problem:  # noqa: BLE001 - the end of training is no time to raise
+            self._reporter.warn(f"the end of run {self.id} could not be logged: {describe(problem)}")
         self._finished = True
         exits.remove(self)
         outcome = wait_until_sent(self._journal, timeout)
-        self._tell(outcome)
+        self._sent = outcome.sent
+        if outcome.message:
+            self._reporter.warn(outcome.message)
         return outcome.sent
 
     def _send_end(self, status: str, error: str) -> None:
@@ -181,10 +211,6 @@ class Run:
             attempt=self.attempt,
         )
         self._journal.send(Method.RUN_COMPLETED, request)
-
-    def _tell(self, outcome: Outcome) -> None:
-        if outcome.message:
-            self._reporter.warn(outcome.message)
 
     def end(self, reason: str, error: str, timeout: float | None) -> None:
         """See exits.Exiting."""
@@ -203,8 +229,8 @@ class Run:
         self._on_finish.clear()
         self._journal.forked()
 
-    def before_finish(self, call: Callable[[], None]) -> None:
-        """Calls this when it ends, before its end is logged."""
+    def before_finish(self, call: Callable[[str], None]) -> None:
+        """Calls this with its status when it ends, before its end is logged."""
         self._on_finish.append(call)
 
     def __enter__(self) -> Self:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracker_client.exits import describe
 from tracker_client.journal.frames import Identity, Method
 from tracker_client.journal.status import Status
-from tracker_client.journal.writer import JournalWriter
+from tracker_client.journal.writer import BATCH_BYTES, JournalWriter
 from tracker_client.keeper import Keeper
 from tracker_client.keepers import keeper_for
 from tracker_client.reporter import Reporter
@@ -27,7 +28,8 @@ class RunJournal:
         self.run_id = run_id
         self.attempt = attempt
         self._reporter = reporter
-        self._lock = threading.Lock()
+        # A signal handler may come while it is held.
+        self._lock = threading.RLock()
         self._keeper: Keeper | None = None
         self.writer: JournalWriter | None = None
         """None before it is first needed, and when nothing can be kept."""
@@ -61,12 +63,15 @@ class RunJournal:
 
         def encode(sequence: int) -> bytes:
             request.sequence = sequence
-            return bytes(request.SerializeToString())
+            encoded = bytes(request.SerializeToString())
+            if len(encoded) > BATCH_BYTES:
+                raise ValueError(f"it has {len(encoded)} bytes; at most {BATCH_BYTES} can be sent at once")
+            return encoded
 
         try:
             writer.message(method, encode)
-        except (OSError, RuntimeError) as error:
-            self._reporter.warn(f"{method.name.lower()} could not be logged: {error}", key=method.name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._reporter.warn(f"{method.name.lower()} could not be logged: {describe(error)}", key=method.name)
 
     def next_step(self) -> int:
         """The step of a row that is given none."""
@@ -80,6 +85,8 @@ class RunJournal:
 
     def close(self) -> int:
         """Nothing more will come from this process. Returns the last sequence, 0 when there is no journal. Raises OSError."""
+        if self.append != _nowhere:
+            self.append = _closed
         return 0 if self.writer is None else self.writer.close()
 
     def status(self) -> Status:
@@ -102,8 +109,8 @@ class RunJournal:
         if self.writer is not None:
             self.writer.disown()
         self.writer = self._keeper = None
-        self._lock = threading.Lock()
-        if self.append != _nowhere:
+        self._lock = threading.RLock()
+        if self.append not in (_nowhere, _closed):
             self.append = self._append_first
 
     def _append_first(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
@@ -127,3 +134,8 @@ class RunJournal:
 
 def _nowhere(metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
     """Takes a row and forgets it."""
+
+
+def _closed(*_: object) -> None:
+    """Takes no row."""
+    raise RuntimeError("the run has finished")

@@ -7,14 +7,16 @@ from typing import Any
 
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client import requests, values
+from tracker_client.config import ConfigError
 from tracker_client.reporter import Reporter
 
 
 class RunConfig(MutableMapping[str, Any]):
     """What a run is configured with. Setting a key sends it; nested dicts are values of their top-level key."""
 
-    def __init__(self, change: Callable[..., None]) -> None:
+    def __init__(self, change: Callable[..., bool], reporter: Reporter) -> None:
         self._change = change
+        self._reporter = reporter
         self._values: dict[str, Any] = {}
 
     def keep(self, config: Mapping[str, Any]) -> None:
@@ -23,9 +25,13 @@ class RunConfig(MutableMapping[str, Any]):
 
     def update(self, *others: Any, **more: Any) -> None:
         """As a dict's, sent as one change."""
-        changed = dict(*others, **more)
-        self._values.update(changed)
-        self._send(changed)
+        try:
+            changed = dict(*others, **more)
+        except (TypeError, ValueError) as error:
+            self._reporter.mistake_is(ConfigError(f"config.update() takes what dict() takes: {error}"))
+        else:
+            self._values.update(changed)
+            self._send(changed)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._values[key] = value
@@ -33,7 +39,7 @@ class RunConfig(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         del self._values[key]
-        self._change(calls.RunChanges(), paths=(f"config.{key}",))
+        self._change(calls.RunChanges, paths=(f"config.{key}",))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -48,9 +54,14 @@ class RunConfig(MutableMapping[str, Any]):
         return f"RunConfig({self._values!r})"
 
     def _send(self, changed: Mapping[str, Any]) -> None:
+        def changes() -> calls.RunChanges:
+            message, as_text = requests.config_message(changed)
+            if as_text:
+                self._reporter.warn(requests.sent_as_text(as_text))
+            return calls.RunChanges(config=message)
+
         if changed:
-            message, _ = requests.config_message(changed)
-            self._change(calls.RunChanges(config=message))
+            self._change(changes)
 
 
 class RunSummary(MutableMapping[str, float]):

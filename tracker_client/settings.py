@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -15,7 +15,7 @@ DEFAULT_DIRECTORY: Final = ".tracker"
 DEFAULT_JOURNAL_BYTES: Final = 8 * 1024**3
 """Some eighty million points of ten metrics a row, or half an hour at a rate at which nobody trains."""
 
-_Default = TypeVar("_Default")
+_Value = TypeVar("_Value")
 
 
 class BadSetting(ValueError):
@@ -54,17 +54,24 @@ class Settings:
     """Position of this process among those that write to one run; None: as the launcher's variables say, else alone."""
 
 
-def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the variables TRACKER_…. Raises BadSetting."""
+def load_settings(
+    environment: Mapping[str, str] = os.environ, bad: Callable[[BadSetting], None] | None = None
+) -> Settings:
+    """Reads the variables TRACKER_…. bad: is told what is wrong, and the default is taken; None: BadSetting is raised."""
+
+    def read(name: str, parse: Callable[[str, str], _Value], default: _Value) -> _Value:
+        text = environment.get(name, "").strip()
+        return _checked(lambda: parse(name, text), default, bad) if text else default
+
     return Settings(
         server=environment.get("TRACKER_SERVER") or DEFAULT_SERVER,
         api_key=environment.get("TRACKER_API_KEY", ""),
         directory=Path(environment.get("TRACKER_DIR") or DEFAULT_DIRECTORY),
-        mode=_mode("TRACKER_MODE", environment.get("TRACKER_MODE") or Mode.ONLINE.value),
-        journal_bytes=_number(environment, "TRACKER_JOURNAL_BYTES", DEFAULT_JOURNAL_BYTES),
+        mode=read("TRACKER_MODE", _mode, Mode.ONLINE),
+        journal_bytes=read("TRACKER_JOURNAL_BYTES", _number, DEFAULT_JOURNAL_BYTES),
         run_id=environment.get("TRACKER_RUN_ID", ""),
-        attempt=_number(environment, "TRACKER_ATTEMPT", None),
-        rank=_number(environment, "TRACKER_RANK", None),
+        attempt=read("TRACKER_ATTEMPT", _optional_number, None),
+        rank=read("TRACKER_RANK", _optional_number, None),
     )
 
 
@@ -77,20 +84,32 @@ def with_overrides(
     mode: str | None,
     attempt: int | None,
     rank: int | None,
+    bad: Callable[[BadSetting], None] | None = None,
 ) -> Settings:
-    """The settings with what is not None in their place. Raises BadSetting."""
-    for name, value in (("attempt", attempt), ("rank", rank)):
-        if value is not None and not 0 <= value < 2**63:
-            raise BadSetting(f"{name} is {value}; it must be a whole number from 0 to 2^63 - 1")
+    """The settings with what is not None in their place. bad: see load_settings."""
+
+    def number(name: str, value: int | None, default: int | None) -> int | None:
+        return default if value is None else _checked(lambda: _optional_number(name, str(value)), default, bad)
+
     return replace(
         settings,
-        server=settings.server if server is None else server,
-        api_key=settings.api_key if api_key is None else api_key,
+        server=settings.server if server is None else str(server),
+        api_key=settings.api_key if api_key is None else str(api_key),
         directory=settings.directory if directory is None else Path(directory),
-        mode=settings.mode if mode is None else _mode("mode", mode),
-        attempt=settings.attempt if attempt is None else attempt,
-        rank=settings.rank if rank is None else rank,
+        mode=settings.mode if mode is None else _checked(lambda: _mode("mode", str(mode)), settings.mode, bad),
+        attempt=number("attempt", attempt, settings.attempt),
+        rank=number("rank", rank, settings.rank),
     )
+
+
+def _checked(read: Callable[[], _Value], default: _Value, bad: Callable[[BadSetting], None] | None) -> _Value:
+    try:
+        return read()
+    except BadSetting as error:
+        if bad is None:
+            raise
+        bad(error)
+        return default
 
 
 def _mode(name: str, text: str) -> Mode:
@@ -101,10 +120,11 @@ def _mode(name: str, text: str) -> Mode:
         raise BadSetting(f"{name} is {text!r}; it must be one of {right}") from None
 
 
-def _number(environment: Mapping[str, str], name: str, default: _Default) -> int | _Default:
-    text = environment.get(name, "").strip()
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) >= 2**63:
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or len(text) > 19 or int(text) >= 2**63:
         raise BadSetting(f"{name} is {text!r}; it must be a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+def _optional_number(name: str, text: str) -> int | None:
+    return _number(name, text)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client import requests
 from tracker_client.background import start_captures
-from tracker_client.config import ConfigError, from_config
+from tracker_client.config import from_config
+from tracker_client.endpoint import endpoint
 from tracker_client.exits import describe, exits
 from tracker_client.ids import new_run_id, usable_id
 from tracker_client.journal.frames import Method
-from tracker_client.ranks import Place, find_place, shared_attempt
+from tracker_client.keepers import keeper_for
+from tracker_client.ranks import Place, find_place, leave_completed, shared_attempt
 from tracker_client.reporter import OnError, Reporter
 from tracker_client.resume import Resume, run_exists
 from tracker_client.run import Run
@@ -23,6 +26,7 @@ from tracker_client.settings import BadSetting, Mode, Settings, load_settings, w
 
 DEFAULT_SYSTEM_SECONDS: Final = 15.0
 """Between two samples of system metrics."""
+_Value = TypeVar("_Value")
 
 
 def init(
@@ -55,29 +59,34 @@ def init(
     metrics. on_error: "raise" has mistakes in the use of this library raised (ValueError, TypeError); by default each
     is reported once, and training goes on.
     """
-    reporter = Reporter(OnError.WARN)
+    reporter = Reporter(_tried(lambda: OnError(on_error), OnError.WARN, Reporter(OnError.WARN)))
     try:
-        reporter = Reporter(OnError(on_error))
         settings = with_overrides(
-            load_settings(),
+            load_settings(bad=reporter.mistake_is),
             server=server,
             api_key=api_key,
             directory=directory,
             mode=mode,
             attempt=attempt,
             rank=rank,
+            bad=reporter.mistake_is,
         )
+        settings = _reachable(settings, reporter)
         place = find_place(settings)
         experiment = _id("experiment", experiment, reporter)
         named = _id("run_id", run_id or settings.run_id, reporter)
         if named:
-            named = _resumed(settings, named, Resume(resume), reporter)
+            named = _resumed(settings, named, _tried(lambda: Resume(resume), Resume.ALLOW, reporter), reporter)
         shared = bool(named) and place.world > 1
-        journal = RunJournal(settings, named or new_run_id(), _attempt(settings, named, place, shared), reporter)
+        journal = RunJournal(
+            settings, named or new_run_id(), _attempt(settings, named, place, shared, reporter), reporter
+        )
         run = Run(journal, reporter, experiment=experiment, leads=not shared or place.rank == 0)
+        exits.add(run)
         if run.leads:
             _send_start(run, journal, config, name, tags, notes, metadata, reporter)
-        exits.add(run)
+        if shared:
+            _leave_completed(run, journal, place)
         start_captures(run, journal, capture, place, system_seconds, reporter)
     except Exception as error:
         if reporter.raises and isinstance(error, ValueError | TypeError):
@@ -96,7 +105,17 @@ def join(settings: Settings, run_id: str, experiment: str, attempt: int) -> Run:
     return run
 
 
-def _id(what: str, text: str, reporter: Reporter) -> str:
+def _tried(make: Callable[[], _Value], otherwise: _Value, reporter: Reporter) -> _Value:
+    """What is made of an argument; if nothing can be, that is reported, and training goes on."""
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - an argument may be anything
+        reporter.mistake_is(error)
+        return otherwise
+
+
+def _id(what: str, given: object, reporter: Reporter) -> str:
+    text = "" if given is None else str(given)
     usable = usable_id(text)
     if usable != text:
         reporter.mistake(
@@ -105,6 +124,18 @@ def _id(what: str, text: str, reporter: Reporter) -> str:
             )
         )
     return usable
+
+
+def _reachable(settings: Settings, reporter: Reporter) -> Settings:
+    """The settings; without a server when the address can be none."""
+    if settings.mode is not Mode.ONLINE:
+        return settings
+    try:
+        endpoint(settings.server, settings.api_key)
+    except BadSetting as error:
+        reporter.mistake_is(BadSetting(f"{error}; what is logged is kept, and `tracker sync` sends it"))
+        return replace(settings, mode=Mode.OFFLINE)
+    return settings
 
 
 def _resumed(settings: Settings, run_id: str, resume: Resume, reporter: Reporter) -> str:
@@ -127,12 +158,23 @@ def _resumed(settings: Settings, run_id: str, resume: Resume, reporter: Reporter
     return run_id
 
 
-def _attempt(settings: Settings, run_id: str, place: Place, shared: bool) -> int:
+def _attempt(settings: Settings, run_id: str, place: Place, shared: bool, reporter: Reporter) -> int:
     if settings.attempt is not None:
         return settings.attempt
     if shared and settings.mode is not Mode.DISABLED:
-        return shared_attempt(settings.directory, run_id, place)
+        try:
+            return shared_attempt(keeper_for(settings).directory, run_id, place)
+        except OSError as error:
+            reporter.warn(f"the ranks of run {run_id} cannot agree on an attempt ({error}); set TRACKER_ATTEMPT")
     return time.time_ns() // 1_000_000
+
+
+def _leave_completed(run: Run, journal: RunJournal, place: Place) -> None:
+    def leave(status: str) -> None:
+        if status == "completed" and journal.settings.attempt is None and journal.directory is not None:
+            leave_completed(journal.directory, run.id, place, run.attempt)
+
+    run.before_finish(leave)
 
 
 def _send_start(
@@ -148,21 +190,19 @@ def _send_start(
     request = calls.StartRunRequest(
         run_id=run.id,
         experiment_id=run.experiment,
-        name=requests.label(name),
-        tags=requests.tag_list(tags),
-        metadata=requests.texts(metadata or {}),
+        name=_tried(lambda: requests.label(name), "", reporter),
+        tags=_tried(lambda: requests.tag_list(tags), list[str](), reporter),
+        metadata=_tried(lambda: requests.texts(metadata or {}), dict[str, str](), reporter),
         attempt=run.attempt,
         timestamp=requests.timestamp(time.time_ns() // 1_000_000),
     )
     if config is not None:
-        try:
-            message, changed = requests.config_message(config)
-            request.config.CopyFrom(message)
-            run.config.keep(from_config(message))
-            if changed:
-                reporter.warn(f"config: sent as text, having no other form: {', '.join(changed[:10])}")
-        except ConfigError as error:
-            reporter.mistake_is(error)
+        made = _tried(lambda: requests.config_message(config), None, reporter)
+        if made is not None:
+            request.config.CopyFrom(made[0])
+            run.config.keep(from_config(made[0]))
+            if made[1]:
+                reporter.warn(requests.sent_as_text(made[1]))
     run.keep_tags(request.tags)
     journal.send(Method.START_RUN, request)
     if notes:

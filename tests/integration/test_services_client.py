@@ -19,8 +19,9 @@ from tracker.v1 import tracker_service_pb2 as messages
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn, RunStatus
 from tracker_client import errors
 from tracker_client.aio import AsyncTrackerClient
-from tracker_client.channel import endpoint, open_channel
+from tracker_client.channel import open_channel
 from tracker_client.client import TrackerClient
+from tracker_client.endpoint import endpoint
 from tracker_client.settings import BadSetting
 from tracker_server import tokens
 

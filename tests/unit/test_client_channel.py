@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tracker_client.channel import CHANNEL_OPTIONS, Endpoint, endpoint
+from tracker_client.channel import CHANNEL_OPTIONS
+from tracker_client.endpoint import Endpoint, endpoint
 from tracker_client.settings import BadSetting
 from tracker_server.grpc.server import OPTIONS
 

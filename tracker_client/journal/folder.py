@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from tracker_client.journal.frames import Identity
 _DIRECTORY_MODE: Final = 0o750
 _SUFFIX: Final = ".seg"
 _LOCK: Final = "owner.lock"
+_TRIES: Final = 5
+_PAUSE_SECONDS: Final = 0.02
 
 
 class JournalFolder:
@@ -68,7 +71,7 @@ class JournalFolder:
     def remove(self) -> None:
         """Deletes it, unless somebody owns it. What cannot be deleted stays."""
         with contextlib.suppress(OSError):
-            lock = self.lock()
+            lock = take_lock_patiently(self.path / _LOCK)
             if lock is not None:
                 shutil.rmtree(self.path, ignore_errors=True)
                 os.close(lock)
@@ -111,6 +114,16 @@ def take_lock(path: Path) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def take_lock_patiently(path: Path, tries: int = _TRIES) -> int | None:
+    """As take_lock, several times: somebody who only looks holds it for an instant. Raises OSError."""
+    for _ in range(tries):
+        descriptor = take_lock(path)
+        if descriptor is not None:
+            return descriptor
+        time.sleep(_PAUSE_SECONDS)
+    return None
 
 
 def is_locked(path: Path) -> bool:

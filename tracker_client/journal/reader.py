@@ -59,6 +59,8 @@ class JournalReader:
         """Which start of the machine it was written in."""
         self.segment = 0
         """The number of the segment being read; those before it have been read to their end."""
+        self.begun = 0
+        """The highest number of a segment read that has a whole header: without one nobody knows whose the journal is."""
         self.closed_at: int | None = None
         """The last sequence, once the process has said that it is done."""
         self.highest = 0
@@ -110,6 +112,8 @@ class JournalReader:
         if self._file is None or number is None:
             return False
         self.segment = number
+        if self._file.header is not None:
+            self.begun = number
         self._schemas.clear()
         return True
 

@@ -37,12 +37,16 @@ class Segment:
         """Returns once everything written so far has reached the disk. Raises OSError."""
         os.fdatasync(self._descriptor)
 
-    def close(self) -> None:
-        """Unmaps it; what was written stays. Idempotent."""
-        if self._descriptor < 0:
-            return
+    def unmap(self) -> None:
+        """Takes it out of memory; what was written stays, and can still be synced. Idempotent."""
         self.view.release()
         self.map.close()
+
+    def close(self) -> None:
+        """Unmaps it and closes its file. Idempotent."""
+        if self._descriptor < 0:
+            return
+        self.unmap()
         os.close(self._descriptor)
         self._descriptor = -1
 

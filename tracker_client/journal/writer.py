@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import struct
 import threading
 import time
@@ -33,8 +34,11 @@ PATIENCE_SECONDS: Final = 0.05
 """How long a row waits for a segment that the keeper is making, once: then rows are dropped until there is one."""
 _COLUMN_OVERHEAD: Final = 12
 """Bytes of a column's encoding beside its name and values."""
-_RESERVE: Final = frames.frame_size(frames.PREFIX.size)
-"""Room at a segment's end for the mark that ends its last batch."""
+_RESERVE: Final = 64 * 1024
+"""Room at a segment's end that rows leave: for the mark that ends its last batch, and, when no further segment can be had,
+for what was dropped and for the run's end."""
+_GIVEN_SECONDS: Final = 2.0
+"""How long a request waits for a segment that the keeper is making already."""
 _pack_header = FRAME_HEADER.pack_into
 
 
@@ -70,8 +74,7 @@ class JournalWriter:
         self._open = False
         self._opened = 0.0
         self._batch_bytes = 0
-        self.next_step = 0
-        """The step of a row that is given none."""
+        self._last_step = -1
         self._unreported = 0
         self._synced: tuple[int, int] | None = None
         self._closed = False
@@ -81,13 +84,24 @@ class JournalWriter:
         """Points taken, dropped ones not counted."""
         self.dropped = 0
         """Points given up because no segment was at hand."""
-        self.status = StatusPage(self.folder.status_path)
         self.spares: deque[Segment] = deque()
         """The next segments, allocated already."""
         self.retired: deque[Segment] = deque()
         """Full segments, to be closed by the keeper."""
         self._number = self._offset = self._limit = 0
-        self._begin_segment(Segment(self.folder.segment_path(1), segment_size(1)), 1)
+        try:
+            self.status = StatusPage(self.folder.status_path)
+            self._begin_segment(Segment(self.folder.segment_path(1), segment_size(1)), 1)
+        except BaseException:
+            shutil.rmtree(self.folder.path, ignore_errors=True)
+            self.disown()
+            raise
+
+    @property
+    def next_step(self) -> int:
+        """The step of a row that is given none."""
+        # Added only now: a step may be of a small NumPy type, whose largest number has no next one.
+        return int(self._last_step) + 1
 
     # ------------------------------------------------------------ what training calls
 
@@ -97,9 +111,9 @@ class JournalWriter:
         Raises what append does.
         """
         with self._lock:
-            before = self.next_step
+            before = self._last_step
             self.append(metrics, step, time_ms)
-            self.next_step = before
+            self._last_step = before
 
     def append(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
         """One row. step None: one after the last row's.
@@ -135,7 +149,7 @@ class JournalWriter:
                     raise
                 _pack_header(self._map, offset, schema.payload_bytes, crc32(self._view[body:end]))
                 self._offset = end
-                self.next_step = step + 1
+                self._last_step = step
                 self.points += schema.columns
                 self._batch_bytes += schema.row_bytes
                 if not self._open:
@@ -174,7 +188,7 @@ class JournalWriter:
         """Ends the journal: nothing can be appended any more. Returns the last sequence. Idempotent. Raises OSError."""
         with self._lock:
             if not self._closed:
-                self._report_dropped()
+                self._report_dropped(final=True)
                 self._end_batch()
                 self._put(frames.mark_payload(Kind.CLOSED, self._sequence - 1))
                 self._closed = True
@@ -208,7 +222,7 @@ class JournalWriter:
             if self._busy:
                 return False
             if not self._closed:
-                self._report_dropped()
+                self._report_dropped(final=False)
                 self._end_batch()
             return True
         finally:
@@ -287,25 +301,41 @@ class JournalWriter:
             self._batch_bytes = 0
             self._open = False
 
-    def _report_dropped(self) -> None:
+    def _report_dropped(self, *, final: bool) -> None:
+        """final: nothing comes after it. Else half of the reserve is left for that."""
         if self._unreported:
             self._end_batch()
             payload = frames.dropped_payload(self._sequence, self._unreported)
-            if frames.frame_size(len(payload)) <= self._room():
+            if self._offset + frames.frame_size(len(payload)) <= self._limit + (_RESERVE if final else _RESERVE // 2):
                 self._write(payload)
                 self._sequence += 1
                 self._unreported = 0
 
     def _put(self, payload: bytes) -> None:
         """Writes a frame, into a new segment if it has to be. Raises OSError."""
-        if frames.frame_size(len(payload)) > self._room():
-            if self._closed:
-                raise OSError("the journal is closed")
-            if not self.spares:
-                path, size = self.folder.segment_path(self._number + 1), segment_size(self._number + 1)
-                self.spares.append(Segment(path, size))
-            self._next_segment()
+        if self._closed:
+            raise OSError("the journal is closed")
+        size = frames.frame_size(len(payload))
+        if size > self._room():
+            try:
+                self._make_spare()
+                self._next_segment()
+            except OSError:
+                if size > self._room() + _RESERVE:
+                    raise
         self._write(payload)
+
+    def _make_spare(self) -> None:
+        """Sees to it that there is a segment at hand. Raises OSError."""
+        if self.spares:
+            return
+        number = self._number + 1
+        try:
+            self.spares.append(Segment(self.folder.segment_path(number), segment_size(number)))
+        except FileExistsError:
+            self._arrived.clear()
+            if not self.spares and not self._arrived.wait(_GIVEN_SECONDS):
+                raise
 
     def _room(self) -> int:
         return self._limit - self._offset
@@ -320,8 +350,10 @@ class JournalWriter:
             raise JournalFull
         self._patient = True
         self._end_batch()
-        self.retired.append(self._segment)
+        full = self._segment
         self._begin_segment(self.spares.popleft(), self._number + 1)
+        # Only now: the keeper takes it out of memory.
+        self.retired.append(full)
         self._keeper.wake()
 
     def _begin_segment(self, segment: Segment, number: int) -> None:

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(directory: Path, server: str) -> None:
     # Late, since it imports grpc: another sender may have been at work already.
-    from tracker_client.channel import endpoint
+    from tracker_client.endpoint import endpoint
     from tracker_client.sender.courier import Courier
 
     courier = Courier(directory, endpoint(server), lambda identity: identity.server == server)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tracker.v1 import tracker_service_pb2 as calls
-from tracker_client.channel import Endpoint
+from tracker_client.endpoint import Endpoint
 from tracker_client.journal.folder import list_folders
 from tracker_client.journal.frames import Identity, Method
 from tracker_client.journal.reader import JournalReader
@@ -23,7 +23,8 @@ TICK_SECONDS: Final = 0.01
 """How often journals are looked at for something new, while a process writes to one."""
 DISCOVER_SECONDS: Final = 0.2
 """How often the directory is looked at for new journals, and each journal for whether its process lives."""
-FIRST_HEARTBEAT_SECONDS: Final = 5.0
+FIRST_HEARTBEAT_SECONDS: Final = 1.0
+"""Soon, so that a run that was asked to stop before it was resumed hears of it."""
 DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 """Until the server has said how often it wants one."""
 
@@ -112,8 +113,10 @@ class Courier:
                 continue
             try:
                 reader = JournalReader(folder)
-                if reader.identity is None or not self._belongs(reader.identity):
-                    # Another sender's; or one without a readable header, which `sync` reports.
+                if reader.identity is None:
+                    # Just being made, so it is looked at again; or without a readable header, which `sync` reports.
+                    continue
+                if not self._belongs(reader.identity):
                     self._ignored.add(path)
                     continue
                 self._outboxes[path] = Outbox(folder, reader.identity, reader)

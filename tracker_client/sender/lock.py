@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
-from typing import Final
 
-from tracker_client.journal.folder import is_locked, take_lock
-
-_TRIES: Final = 5
-_PAUSE_SECONDS: Final = 0.02
+from tracker_client.journal.folder import is_locked, take_lock_patiently
 
 
 def sender_lock_path(directory: Path, server: str) -> Path:
@@ -20,13 +15,7 @@ def sender_lock_path(directory: Path, server: str) -> Path:
 
 def take_sender_lock(directory: Path, server: str) -> int | None:
     """Becomes the sender: the descriptor to be kept, or None when there is one. Raises OSError."""
-    for _ in range(_TRIES):
-        descriptor = take_lock(sender_lock_path(directory, server))
-        if descriptor is not None:
-            return descriptor
-        # Somebody who only looks holds it for an instant.
-        time.sleep(_PAUSE_SECONDS)
-    return None
+    return take_lock_patiently(sender_lock_path(directory, server))
 
 
 def sender_at_work(directory: Path, server: str) -> bool:

@@ -211,8 +211,8 @@ class Outbox:
         self._delete_segments()
 
     def _delete_segments(self) -> None:
-        """Deletes segments that were read to their end and of which everything has arrived."""
-        for number in range(self._deleted_to + 1, self._reader.segment):
+        """Deletes segments that were read to their end and of which everything has arrived; never the last with a header."""
+        for number in range(self._deleted_to + 1, self._reader.begun):
             if self._unfinished[number]:
                 return
             self.folder.segment_path(number).unlink(missing_ok=True)

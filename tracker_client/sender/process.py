@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -20,38 +21,48 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 class SenderProcess:
     """Sees to it that a directory has a sender for a server."""
 
-    def __init__(self, directory: Path, server: str, api_key: str, trouble: Callable[[str], None]) -> None:
-        """trouble: is told, in words, when it cannot be started."""
+    def __init__(self, directory: Path, server: str, api_key: str, trouble: Callable[[str, str], None]) -> None:
+        """trouble: is told, in words, and of what kind it is, when it cannot be started."""
         self._directory = directory
         self._server = server
         self._api_key = api_key
         self._trouble = trouble
         self._pause = FIRST_PAUSE_SECONDS
         self._start_at = 0.0
-        self._launcher: subprocess.Popen[bytes] | None = None
+        self._launcher = 0
+        """Its pid, until it has ended."""
 
     def look_after(self) -> None:
         """Starts it if there is none. Waits for nothing."""
-        if self._launcher is not None and self._launcher.poll() is not None:
-            self._launcher = None
         now = time.monotonic()
-        if now < self._start_at or self._launcher is not None:
+        if (self._launcher and not self._ended()) or now < self._start_at:
             return
-        if sender_at_work(self._directory, self._server):
-            self._pause = FIRST_PAUSE_SECONDS
-            return
-        self._start_at = now + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         try:
+            if sender_at_work(self._directory, self._server):
+                self._pause = FIRST_PAUSE_SECONDS
+                return
+            self._start_at = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             self._launcher = _launch(self._directory, self._server, self._api_key)
         except (OSError, ValueError) as error:
-            self._trouble(f"the sender cannot be started ({error}); what is logged waits in {self._directory}")
+            said = f"the sender cannot be started ({error}); what is logged waits in {self._directory}"
+            self._trouble(said, "no sender")
+
+    def _ended(self) -> bool:
+        """Whether the launcher has; leaves no zombie."""
+        try:
+            pid, _ = os.waitpid(self._launcher, os.WNOHANG)
+        except ChildProcessError:
+            pid = self._launcher  # somebody in this process waits for any child
+        if pid:
+            self._launcher = 0
+        return bool(pid)
 
 
-def _launch(directory: Path, server: str, api_key: str) -> subprocess.Popen[bytes]:
+def _launch(directory: Path, server: str, api_key: str) -> int:
     if not sys.executable:
         raise ValueError("this Python does not know its own program")
-    return subprocess.Popen(  # noqa: S603 - our own module
+    process = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-m", "tracker_client.sender", str(directory.resolve()), server],
         # A directory that nobody will want to unmount.
         cwd="/",
@@ -62,3 +73,6 @@ def _launch(directory: Path, server: str, api_key: str) -> subprocess.Popen[byte
         # Ctrl-C at the terminal is meant for training; it tells its sender what to do by ending.
         start_new_session=True,
     )
+    # It is waited for by its pid. Let go of without this, Popen warns that it still runs, when training ends early.
+    process.returncode = 0
+    return process.pid

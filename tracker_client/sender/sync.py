@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tracker_client.channel import endpoint
+from tracker_client.endpoint import endpoint
 from tracker_client.journal.folder import JournalFolder, list_folders
 from tracker_client.journal.reader import JournalReader
 from tracker_client.sender.courier import Courier

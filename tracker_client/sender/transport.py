@@ -10,7 +10,8 @@ from typing import Any, Final
 import grpc
 
 from tracker.v1 import tracker_service_pb2 as calls
-from tracker_client.channel import Endpoint, open_channel
+from tracker_client.channel import open_channel
+from tracker_client.endpoint import Endpoint
 from tracker_client.errors import TrackerError, error_of
 
 CALL_SECONDS: Final = 30.0
