@@ -21,6 +21,9 @@ from tracker_client.journal.frames import Identity
 _DIRECTORY_MODE: Final = 0o750
 _SUFFIX: Final = ".seg"
 _LOCK: Final = "owner.lock"
+_GONE: Final = ".gone~"
+_MAKING_SECONDS: Final = 60.0
+"""Longer than a journal takes to be made."""
 _TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.02
 
@@ -73,8 +76,12 @@ class JournalFolder:
         with contextlib.suppress(OSError):
             lock = take_lock_patiently(self.path / _LOCK)
             if lock is not None:
-                shutil.rmtree(self.path, ignore_errors=True)
-                os.close(lock)
+                try:
+                    # First out of sight: whoever dies on the way leaves no journal of which a part is missing.
+                    gone = self.path.rename(self.path.with_name(f"{_GONE}{self.path.name}"))
+                    shutil.rmtree(gone, ignore_errors=True)
+                finally:
+                    os.close(lock)
 
 
 def create_folder(directory: Path, identity: Identity) -> tuple[JournalFolder, int]:
@@ -95,6 +102,15 @@ def list_folders(directory: Path) -> list[JournalFolder]:
             return [JournalFolder(Path(entry.path)) for entry in entries if entry.name[0] != "." and entry.is_dir()]
     except FileNotFoundError:
         return []
+
+
+def remove_debris(directory: Path) -> None:
+    """Deletes what processes have left that died while they were making or deleting a journal."""
+    with contextlib.suppress(OSError), os.scandir(journals_path(directory)) as entries:
+        for entry in entries:
+            old = entry.name.startswith(_GONE) or time.time() - entry.stat().st_mtime > _MAKING_SECONDS
+            if entry.name[0] == "." and old and not is_locked(Path(entry.path) / _LOCK):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def journals_path(directory: Path) -> Path:

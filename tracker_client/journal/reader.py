@@ -168,6 +168,19 @@ class JournalReader:
             self._open = None
 
 
+def is_blank(folder: JournalFolder) -> bool:
+    """Whether there is nothing in a journal that could be read: its process ended while it was making it. Raises OSError."""
+    for number in folder.segment_numbers():
+        file = SegmentReader.open(folder, number)
+        if file is not None:
+            try:
+                if file.header is not None or any(True for _ in file.frames(final=True)):
+                    return False
+            finally:
+                file.close()
+    return True
+
+
 def _find_header(folder: JournalFolder) -> SegmentHeader | None:
     for number in folder.segment_numbers():
         header = _header_of(folder, number)

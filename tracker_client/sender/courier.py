@@ -10,9 +10,9 @@ from typing import Final
 
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client.endpoint import Endpoint
-from tracker_client.journal.folder import list_folders
+from tracker_client.journal.folder import list_folders, remove_debris
 from tracker_client.journal.frames import Identity, Method
-from tracker_client.journal.reader import JournalReader
+from tracker_client.journal.reader import JournalReader, is_blank
 from tracker_client.sender.link import Link, Verdict
 from tracker_client.sender.outbox import Outbox, Outgoing
 from tracker_client.sender.transport import Answer, Transport
@@ -35,6 +35,7 @@ class Courier:
     def __init__(self, directory: Path, endpoint: Endpoint, belongs: Callable[[Identity], bool]) -> None:
         """belongs: which journals to send, by whose they are."""
         self._directory = directory
+        remove_debris(directory)
         self._transport = Transport(endpoint)
         self._belongs = belongs
         self._outboxes: dict[Path, Outbox] = {}
@@ -114,7 +115,12 @@ class Courier:
             try:
                 reader = JournalReader(folder)
                 if reader.identity is None:
-                    # Just being made, so it is looked at again; or without a readable header, which `sync` reports.
+                    # It is being made, so it is looked at again; or it never was; or it is spoilt, which `sync` reports.
+                    if not folder.owned():
+                        if is_blank(folder):
+                            folder.remove()
+                        else:
+                            self._ignored.add(path)
                     continue
                 if not self._belongs(reader.identity):
                     self._ignored.add(path)

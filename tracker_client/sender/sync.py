@@ -11,7 +11,7 @@ from typing import Final
 
 from tracker_client.endpoint import endpoint
 from tracker_client.journal.folder import JournalFolder, list_folders
-from tracker_client.journal.reader import JournalReader
+from tracker_client.journal.reader import JournalReader, is_blank
 from tracker_client.sender.courier import Courier
 from tracker_client.sender.lock import take_sender_lock
 from tracker_client.settings import load_settings
@@ -83,10 +83,10 @@ def sync_directory(
         reader.close()
         if reader.identity is not None:
             groups.setdefault(reader.identity.server, []).append(folder)
-        elif folder.segment_numbers():
-            unreadable.append(folder.path)
-        else:
+        elif is_blank(folder):
             folder.remove()
+        else:
+            unreadable.append(folder.path)
     points = refused = 0
     message = ""
     for recorded, folders in groups.items():

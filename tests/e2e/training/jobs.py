@@ -73,7 +73,7 @@ class Job:
                 [sys.executable, *options, str(self.script), *map(str, arguments)],
                 cwd=self.directory,
                 env=self.environment | environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -106,6 +106,11 @@ class Running:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
+    def tell(self, line: object) -> None:
+        """Writes a line to its standard input."""
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+
     def signal(self, number: int) -> None:
         """Sends it a signal."""
         self.process.send_signal(number)
@@ -133,7 +138,8 @@ def sync_all(journals: Path, server: str | None = None, api_key: str | None = No
     report = sync_directory(journals, server=server, api_key=api_key, timeout=SYNC_SECONDS)
     assert report.complete, report
     assert not report.running, report
-    assert not list((journals / "journals").iterdir()), report
+    # Hidden are those that were being made when their process was killed.
+    assert all(path.name.startswith(".") for path in (journals / "journals").iterdir()), report
     return report
 
 
@@ -154,6 +160,18 @@ def wait_run(stub: rpc.TrackerServiceStub, run_id: str, seconds: float = 20) -> 
 
     assert wait_until(complete, seconds, interval=0.05), answers[-1]
     return answers[-1]
+
+
+def list_runs(stub: rpc.TrackerServiceStub, experiment_id: str) -> set[str]:
+    """The runs of an experiment that the server has heard of."""
+    found: set[str] = set()
+    request = public.ListRunsRequest(experiment_id=experiment_id, page_size=1000)
+    while True:
+        page: public.ListRunsResponse = call(stub.ListRuns, request, 30)
+        found |= {run.run_id for run in page.runs}
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
 
 
 def read_points(
