@@ -14,10 +14,12 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from tracker_client.sender.lock import take_sender_lock
+from tracker_client.sender.lock import handover_path, take_sender_lock
 
 LINGER_SECONDS: Final = 10.0
 """How long it goes on without any success once no process writes any more. What is left then waits for the next."""
+HANDOVER_SECONDS: Final = 0.5
+"""The same when `tracker sync` wants to send them."""
 _LOG_BYTES: Final = 1024 * 1024
 _log = logging.getLogger("tracker_client.sender")
 
@@ -49,6 +51,7 @@ def _run(directory: Path, server: str) -> None:
     from tracker_client.sender.courier import Courier
 
     courier = Courier(directory, endpoint(server), lambda identity: identity.server == server)
+    handover = handover_path(directory, server)
     said = ""
     try:
         while True:
@@ -57,7 +60,9 @@ def _run(directory: Path, server: str) -> None:
                 said = courier.message
                 _log.warning("%s: %s", server, said or "the server takes writes again")
             idle = time.monotonic() - courier.progressed_at
-            if not courier.owned and (not courier.pending or idle > LINGER_SECONDS):
+            if courier.owned:
+                continue
+            if not courier.pending or idle > LINGER_SECONDS or (idle > HANDOVER_SECONDS and handover.exists()):
                 break
     finally:
         courier.close()

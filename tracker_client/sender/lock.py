@@ -18,6 +18,11 @@ def take_sender_lock(directory: Path, server: str) -> int | None:
     return take_lock_patiently(sender_lock_path(directory, server))
 
 
+def handover_path(directory: Path, server: str) -> Path:
+    """A file that is there while `sync` waits for the sender's place: one that gets nowhere then makes room."""
+    return sender_lock_path(directory, server).with_suffix(".handover")
+
+
 def sender_at_work(directory: Path, server: str) -> bool:
     """Whether there is a sender."""
     return is_locked(sender_lock_path(directory, server))

@@ -13,7 +13,7 @@ from tracker_client.endpoint import endpoint
 from tracker_client.journal.folder import JournalFolder, list_folders
 from tracker_client.journal.reader import JournalReader, is_blank
 from tracker_client.sender.courier import Courier
-from tracker_client.sender.lock import take_sender_lock
+from tracker_client.sender.lock import handover_path, take_sender_lock
 from tracker_client.settings import load_settings
 
 WAIT_FOR_SENDER_SECONDS: Final = 0.2
@@ -121,10 +121,14 @@ def _sync_group(
     """Sends the journals that name one server; points, refused writes, and what is wrong."""
     to = endpoint(target, api_key)
     lock = take_sender_lock(directory, recorded)
+    handover = handover_path(directory, recorded)
+    if lock is None:
+        handover.touch()
     while lock is None and time.monotonic() < deadline and any(folder.path.exists() for folder in folders):
         _tell(progress, folders, 0, "another sender is at work")
         time.sleep(WAIT_FOR_SENDER_SECONDS)
         lock = take_sender_lock(directory, recorded)
+    handover.unlink(missing_ok=True)
     if lock is None:
         return 0, 0, "another sender is at work"
     paths = {folder.path for folder in folders}

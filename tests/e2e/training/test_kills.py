@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,7 @@ def test_two_hundred_kills_at_random_moments_lose_nothing_and_double_nothing(
     noted_path = tmp_path / "noted"
     noted_path.write_bytes(bytes(SLOT.size * kills))
     job = Job(tmp_path, _ZYGOTE, server=server)
-    with killing_senders(job.journals, dice) if senders_too else suppress():
+    with killing_senders(job.journals, dice) if senders_too else nullcontext():
         kill_each(job, noted_path, prefix, kills, dice)
     job.sync()
     noted = [count for (count,) in SLOT.iter_unpack(noted_path.read_bytes())]
