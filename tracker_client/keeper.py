@@ -127,17 +127,8 @@ class Keeper:
 
     def _allocate(self, writer: JournalWriter, duties: _Duties, now: float) -> None:
         while now >= duties.allocate_after and (wanted := writer.next_segment()) is not None:
-            path, size = wanted
-            # Small journals have small segments: one can be deleted only as a whole.
-            size = max(SMALLEST_BYTES, min(size, self._journal_bytes // SMALLEST_SHARE))
-            taken = sum(folder.size() for folder in list_folders(self.directory))
             try:
-                if taken + size > self._journal_bytes:
-                    raise OSError(
-                        errno.EDQUOT,
-                        f"the journals below {self.directory} may have {self._journal_bytes} bytes (TRACKER_JOURNAL_BYTES)",
-                    )
-                segment = Segment(path, size)
+                writer.give(self._segment(*wanted))
             except FileExistsError:
                 return  # the training has just made it itself, or has just taken the one before
             except OSError as error:
@@ -145,7 +136,24 @@ class Keeper:
                 said = f"no room for the journals below {self.directory}: {error.strerror}"
                 self._trouble(f"{said}; new points are dropped until there is, and counted", "no room")
                 return
-            writer.give(segment)
+
+    def _segment(self, path: Path, size: int) -> Segment:
+        """Makes a segment, a smaller one where there is no room for it. Raises OSError."""
+        # Small journals have small segments: one can be deleted only as a whole.
+        size = max(SMALLEST_BYTES, min(size, self._journal_bytes // SMALLEST_SHARE))
+        taken = sum(folder.size() for folder in list_folders(self.directory))
+        while True:
+            try:
+                if taken + size > self._journal_bytes:
+                    allowed = f"they may have {self._journal_bytes} bytes (TRACKER_JOURNAL_BYTES)"
+                    raise OSError(errno.EDQUOT, allowed)
+                return Segment(path, size)
+            except FileExistsError:
+                raise
+            except OSError:
+                if size <= SMALLEST_BYTES:
+                    raise
+                size = max(SMALLEST_BYTES, size // 2)
 
 
 class _Duties:

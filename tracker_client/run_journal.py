@@ -119,13 +119,13 @@ class RunJournal:
             self.append(metrics, step, time_ms)
 
     def _make(self) -> JournalWriter | None:
-        keeper = keeper_for(self.settings)
         server = self.settings.server if self.settings.mode is Mode.ONLINE else ""
         identity = Identity(self.run_id, str(uuid.uuid4()), self.attempt, server)
         try:
+            keeper = keeper_for(self.settings)
             writer = JournalWriter(keeper.directory, identity, keeper)
         except OSError as error:
-            self._reporter.warn(f"nothing of run {self.run_id} can be kept in {keeper.directory}: {error}")
+            self._reporter.warn(f"nothing of run {self.run_id} can be kept: {error}")
             return None
         keeper.add(writer)
         self._keeper = keeper

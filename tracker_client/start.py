@@ -82,11 +82,11 @@ def init(
             settings, named or new_run_id(), _attempt(settings, named, place, shared, reporter), reporter
         )
         run = Run(journal, reporter, experiment=experiment, leads=not shared or place.rank == 0)
-        exits.add(run)
         if run.leads:
             _send_start(run, journal, config, name, tags, notes, metadata, reporter)
         if shared:
             _leave_completed(run, journal, place)
+        exits.add(run)
         start_captures(run, journal, capture, place, system_seconds, reporter)
     except Exception as error:
         if reporter.raises and isinstance(error, ValueError | TypeError):
