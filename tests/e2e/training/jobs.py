@@ -8,10 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.servers.processes import wait_until
 from tests.e2e.load import call
@@ -66,13 +67,13 @@ class Job:
         """Where its journals are."""
         return self.directory / ".tracker"
 
-    def start(self, *arguments: object, options: Sequence[str] = ("-W", "error"), **environment: str) -> Running:
+    def start(self, *arguments: object, environment: Mapping[str, str] = MappingProxyType({})) -> Running:
         """Starts it. A warning of Python is an error in it."""
         return Running(
             subprocess.Popen(
-                [sys.executable, *options, str(self.script), *map(str, arguments)],
+                [sys.executable, "-W", "error", str(self.script), *map(str, arguments)],
                 cwd=self.directory,
-                env=self.environment | environment,
+                env={**self.environment, **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -80,9 +81,9 @@ class Job:
             )
         )
 
-    def run(self, *arguments: object, seconds: float = JOB_SECONDS, **environment: str) -> Ended:
+    def run(self, *arguments: object, **environment: str) -> Ended:
         """Starts it, and waits for its end and for its pipes to close."""
-        return self.start(*arguments, **environment).wait(seconds)
+        return self.start(*arguments, environment=environment).wait()
 
     def sync(self, server: str | None = None, api_key: str | None = None) -> SyncReport:
         """Sends what is left."""

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.servers.ports import free_port
 from tests.e2e.deployment import Deployment
-from tests.e2e.training.jobs import Ended, Job, get_run, read_points
+from tests.e2e.training.jobs import Ended, Job, get_run, read_points, sync_all
 from tracker.v1 import resources_pb2 as data
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 
@@ -52,7 +52,7 @@ def test_on_a_full_disk_what_has_room_arrives_and_the_rest_is_counted(
 ) -> None:
     """The server is down, and the disk has room for a part."""
     job = Job(tmp_path, _TRAIN, server=f"127.0.0.1:{free_port()}", dir=small_disk)
-    check_partial(job.run("full-disk", "", 0), stub, "full-disk", job, small_disk, server)
+    check_partial(job.run("full-disk", "", 0), stub, "full-disk", small_disk, server)
 
 
 def test_where_files_may_not_grow_smaller_ones_do(tmp_path: Path, server: str, stub: TrackerServiceStub) -> None:
@@ -69,13 +69,11 @@ def test_a_journal_that_may_not_grow_keeps_its_first_piece_and_the_rest_is_count
     """TRACKER_JOURNAL_BYTES smaller than anything of use."""
     run_id = f"tiny-{limit}"
     job = Job(tmp_path, _TRAIN, server=f"127.0.0.1:{free_port()}", journal_bytes=limit)
-    check_partial(job.run(run_id, "", 0), stub, run_id, job, job.journals, server)
+    check_partial(job.run(run_id, "", 0), stub, run_id, job.journals, server)
 
 
-def check_partial(ended: Ended, stub: TrackerServiceStub, run_id: str, job: Job, directory: Path, server: str) -> None:
+def check_partial(ended: Ended, stub: TrackerServiceStub, run_id: str, directory: Path, server: str) -> None:
     """The script ended well, said once that there is no room, and every point has either arrived or is counted."""
-    from tests.e2e.training.jobs import sync_all
-
     assert ended.code == 0, ended
     assert sum("no room for the journals" in line for line in ended.warnings) == 1, ended.errors
     assert sum("found no room" in line for line in ended.warnings) == 1, ended.errors

@@ -63,10 +63,7 @@ def test_the_newest_attempt_counts_from_its_first_step_on_and_earlier_ones_befor
                 LAST_STEP if final else LAST_STEP - 1,
                 rank,
                 noted_path,
-                RANK=str(rank),
-                WORLD_SIZE=str(RANKS),
-                LOCAL_RANK=str(rank),
-                **settings,
+                environment={"RANK": str(rank), "WORLD_SIZE": str(RANKS), "LOCAL_RANK": str(rank), **settings},
             )
             for rank in range(RANKS)
         ]
