@@ -21,7 +21,7 @@ BYTES_UNDER_WAY: Final = 16 * 1024 * 1024
 """Of all journals together: bounds the memory of this process."""
 TICK_SECONDS: Final = 0.01
 """How often journals are looked at for something new, while a process writes to one."""
-DISCOVER_SECONDS: Final = 0.2
+DISCOVER_SECONDS: Final = 0.05
 """How often the directory is looked at for new journals, and each journal for whether its process lives."""
 FIRST_HEARTBEAT_SECONDS: Final = 1.0
 """Soon, so that a run that was asked to stop before it was resumed hears of it."""
