@@ -14,6 +14,7 @@ from tracker_client.reporter import Reporter
 from tracker_client.run import Run
 from tracker_client.run_journal import RunJournal
 from tracker_client.settings import BadSetting, Mode
+from tracker_client.threads import start_thread
 
 SYSTEM: Final = "system"
 """The name that switches system metrics on or off."""
@@ -47,14 +48,13 @@ def start_captures(
             reporter.warn(f"capturing ended: {describe(error)}")
 
     facts = this_process()
-    thread = threading.Thread(target=work, name="tracker-captures", daemon=True)
+    thread = start_thread("tracker-captures", work)
 
     def end(_: str) -> None:
         stop.set()
         thread.join(_JOIN_SECONDS)
 
     run.before_finish(end)
-    thread.start()
 
 
 _JOIN_SECONDS: Final = 1.0

@@ -1,6 +1,7 @@
-"""The one thread that a training process has of us: it allocates segments, closes batches, and syncs to disk.
+"""The two threads that a training process has of us: one allocates segments and closes batches, one syncs to disk.
 
-All of it is short, and most of it waits for the disk without holding the interpreter.
+All of it is short, and most of it waits for the disk without holding the interpreter. A sync may take long on a busy disk,
+and nobody may wait for it: neither rows, for the next segment, nor batches, for their end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tracker_client.exits import describe
 from tracker_client.journal.folder import list_folders
 from tracker_client.journal.segment import SMALLEST_BYTES, Segment
 from tracker_client.journal.writer import JournalWriter
+from tracker_client.threads import start_thread
 
 FIRST_BATCH_SECONDS: Final = 0.03
 """Age at which a batch is closed after a quiet time: a single point is on its way at once."""
@@ -55,7 +57,7 @@ class Keeper:
         # may be interrupted by itself, which an Event may not.
         self._lock = threading.RLock()
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._begun = False
 
     def wake(self) -> None:
         """There is something to do: a batch was begun, or a segment used."""
@@ -66,22 +68,23 @@ class Keeper:
         """Looks after one more journal."""
         with self._lock:
             self._writers[writer] = _Duties()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tracker-keeper", daemon=True)
-                self._thread.start()
+            if not self._begun:
+                self._begun = True
+                start_thread("tracker-keeper", self._run)
+                start_thread("tracker-sync", self._run_syncs)
         self.wake()
 
     def remove(self, writer: JournalWriter) -> None:
         """Lets go of a journal, and of its files, once it is on disk. Raises OSError."""
         with self._lock:
             duties = self._writers.pop(writer, None)
-        # The thread may be busy with it.
-        with duties.lock if duties is not None else contextlib.nullcontext():
-            if duties is not None:
-                duties.over = True
+        if duties is None:
+            return
+        # The threads may be busy with it.
+        with duties.lock, duties.sync_lock:
+            duties.over = True
             try:
-                _close_retired(writer)
-                writer.sync()
+                _sync(writer)
             finally:
                 writer.release()
 
@@ -110,6 +113,20 @@ class Keeper:
             writers = writer = duties = None  # type: ignore[assignment]  # set again above
             self._wait(wait)
 
+    def _run_syncs(self) -> None:
+        while True:
+            time.sleep(SYNC_SECONDS)
+            with self._lock:
+                writers = list(self._writers.items())
+            for writer, duties in writers:
+                try:
+                    with duties.sync_lock:
+                        if not duties.over:
+                            _sync(writer)
+                except Exception as error:  # noqa: BLE001 - this thread must not end either
+                    self._trouble(f"the journal {writer.folder.path} cannot be synced: {describe(error)}", "not synced")
+            writers = writer = duties = None  # type: ignore[assignment]  # set again above
+
     def _wait(self, seconds: float) -> None:
         with contextlib.suppress(Empty):
             self._wakes.get(timeout=seconds)
@@ -123,7 +140,10 @@ class Keeper:
         if writer.dropped and not duties.allocate_after:
             said = "more was logged than could be written to disk at that time; points were dropped, and are counted"
             self._trouble(f"run {writer.identity.run_id}: {said}", "too fast")
-        return min(_close_batches(writer, duties, now), _sync(writer, duties, now))
+        for segment in list(writer.retired):
+            # At once: what is mapped counts as memory of the training.
+            segment.unmap()
+        return _close_batches(writer, duties, now)
 
     def _allocate(self, writer: JournalWriter, duties: _Duties, now: float) -> None:
         while now >= duties.allocate_after and (wanted := writer.next_segment()) is not None:
@@ -162,11 +182,12 @@ class _Duties:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         """Held while something is done with it."""
+        self.sync_lock = threading.RLock()
+        """Held while it is synced."""
         self.over = False
         """Whether it was let go of."""
         self.allocate_after = 0.0
         self.batch_closed = 0.0
-        self.synced = time.monotonic()
 
 
 def _close_batches(writer: JournalWriter, duties: _Duties, now: float) -> float:
@@ -183,21 +204,11 @@ def _close_batches(writer: JournalWriter, duties: _Duties, now: float) -> float:
     return SYNC_SECONDS
 
 
-def _sync(writer: JournalWriter, duties: _Duties, now: float) -> float:
-    """Syncs a journal that is due. Returns the seconds until it is due again. Raises OSError."""
-    for segment in list(writer.retired):
-        # At once: what is mapped counts as memory of the training.
-        segment.unmap()
-    if now >= duties.synced + SYNC_SECONDS:
-        _close_retired(writer)
-        writer.sync()
-        duties.synced = now
-    return duties.synced + SYNC_SECONDS - now
-
-
-def _close_retired(writer: JournalWriter) -> None:
+def _sync(writer: JournalWriter) -> None:
+    """Returns once what was written before has reached the disk. Raises OSError."""
     while writer.retired:
         segment = writer.retired.popleft()
         with contextlib.suppress(FileNotFoundError):
             segment.sync()
         segment.close()
+    writer.sync()

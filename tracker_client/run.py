@@ -122,6 +122,11 @@ class Run:
         return self._journal.status().write_token
 
     @property
+    def dropped_points(self) -> int:
+        """Points of this process that found no room on disk; 0 unless a warning has said so."""
+        return self._journal.dropped
+
+    @property
     def directory(self) -> Path | None:
         """Where its journals are; None when nothing is kept."""
         return self._journal.directory

@@ -46,6 +46,11 @@ class RunJournal:
         """As the sender was last told."""
         return self.writer is not None and self.writer.status.stop_requested
 
+    @property
+    def dropped(self) -> int:
+        """Points given up because there was no room for them."""
+        return 0 if self.writer is None else self.writer.dropped
+
     def open(self) -> JournalWriter | None:
         """Makes the journal, unless there is one. None, with a warning, when it cannot be, or nothing is to be kept."""
         with self._lock:

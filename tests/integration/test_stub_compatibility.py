@@ -27,15 +27,7 @@ _NEWEST = ("grpcio", "protobuf<8")
 _INSTALL_SECONDS = 300
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of an embedded server."""
-    with embedded_server(tmp_path_factory.mktemp("server")) as address:
-        yield address
-
-
-@pytest.mark.timeout(_INSTALL_SECONDS + 60)
-@pytest.mark.parametrize(
+_both_ends = pytest.mark.parametrize(
     "requirements",
     [
         pytest.param(
@@ -46,6 +38,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.param(_NEWEST, id="newest"),
     ],
 )
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of an embedded server."""
+    with embedded_server(tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+@pytest.mark.timeout(_INSTALL_SECONDS + 60)
+@_both_ends
 def test_real_calls(requirements: tuple[str, ...], address: str) -> None:
     python = _python_with(requirements)
     path = f"{_ROOT}:{_ROOT / 'generated'}"
@@ -56,6 +59,24 @@ def test_real_calls(requirements: tuple[str, ...], address: str) -> None:
     if requirements == _OLDEST:
         assert versions["grpcio"].startswith("1.62.")
         assert versions["protobuf"].startswith("4.25.")
+
+
+@pytest.mark.timeout(_INSTALL_SECONDS + 60)
+@_both_ends
+def test_a_training_script(requirements: tuple[str, ...], address: str, tmp_path: Path) -> None:
+    """From init to finish with all captures, its sender included, without a warning."""
+    python = _python_with(requirements)
+    script = Path(__file__).with_name("stub_training.py")
+    done = subprocess.run(
+        [str(python), "-W", "error", str(script), address, str(tmp_path)],
+        env={"PYTHONPATH": f"{_ROOT}:{_ROOT / 'generated'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout
 
 
 def test_the_oldest_is_what_the_package_allows() -> None:

@@ -30,7 +30,7 @@ WIDEST_ROW_BYTES: Final = 256 * 1024
 """A row, its names included, is no larger; callers split wider ones."""
 SPARES: Final = 2
 """Segments allocated ahead: one alone could be used up before its successor is there."""
-PATIENCE_SECONDS: Final = 0.05
+PATIENCE_SECONDS: Final = 0.2
 """How long a row waits for a segment that the keeper is making, once: then rows are dropped until there is one."""
 _COLUMN_OVERHEAD: Final = 12
 """Bytes of a column's encoding beside its name and values."""

@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     if lock is None:
         return 0
     _open_log(directory)
+    # It was started by a thread that takes no signals.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # A cluster that ends a job signals all of its processes. This one ends when what was logged has arrived.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

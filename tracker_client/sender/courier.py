@@ -24,7 +24,7 @@ TICK_SECONDS: Final = 0.01
 DISCOVER_SECONDS: Final = 0.05
 """How often the directory is looked at for new journals, and each journal for whether its process lives."""
 FIRST_HEARTBEAT_SECONDS: Final = 1.0
-"""Soon, so that a run that was asked to stop before it was resumed hears of it."""
+"""Then twice that, and so on up to what the server says: a young run is more likely to be stopped."""
 DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 """Until the server has said how often it wants one."""
 
@@ -45,6 +45,9 @@ class Courier:
         self._calls = 0
         self._discover_at = 0.0
         self._heartbeats: dict[Path, float] = {}
+        """When the next one is due."""
+        self._waits: dict[Path, float] = {}
+        """Until the one after that."""
         self._heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS
         self._asked = False
         self._stop_requested: dict[Path, bool] = {}
@@ -129,6 +132,7 @@ class Courier:
             except OSError:
                 continue  # just being removed, or not readable now: looked at again
             self._heartbeats[path] = time.monotonic() + FIRST_HEARTBEAT_SECONDS
+            self._waits[path] = FIRST_HEARTBEAT_SECONDS
         self._ignored &= present.keys()
         # Whatever happens, processes see now and then that somebody looks after their journals.
         self._changed |= self._outboxes.keys()
@@ -230,7 +234,8 @@ class Courier:
     def _send_heartbeats(self, now: float) -> None:
         for path, outbox in self._outboxes.items():
             if outbox.owned and not outbox.drained and now >= self._heartbeats[path] and self._may_send():
-                self._heartbeats[path] = now + self._heartbeat_seconds
+                self._waits[path] = min(2 * self._waits[path], self._heartbeat_seconds)
+                self._heartbeats[path] = now + self._waits[path]
                 identity = outbox.identity
                 request = calls.HeartbeatRequest(run_id=identity.run_id, attempt=identity.attempt)
                 self._call("Heartbeat", request.SerializeToString(), partial(self._heard, path))

@@ -176,14 +176,13 @@ print("full", flush=True)
 sys.stdin.readline()
 deadline = time.monotonic() + 30
 while time.monotonic() < deadline:
-    writer = run._journal.writer
-    before = writer.dropped
+    before = run.dropped_points
     log(10)
-    if writer.dropped == before:
+    if run.dropped_points == before:
         break
     time.sleep(0.05)
 log(1000)
-print(json.dumps([run.finish(), step, writer.dropped]))
+print(json.dumps([run.finish(), step, run.dropped_points]))
 """
     running = Job(tmp_path, script, server=tracker.address, dir=small_disk).start()
     assert running.line() == "full"

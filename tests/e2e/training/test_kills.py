@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import random
 import signal
-import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -16,28 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.training.jobs import Job, get_run, list_runs, read_points, sender_pids
+from tests.e2e.training.zygote import end_each, zygote_script
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 
 KILLS = 200
-AT_A_TIME = 8
-LONGEST_LIFE_SECONDS = 0.12
 WIDE_EVERY = 20
 """One run in so many logs rows that fill a segment of its journal within its life."""
 WIDTH = 100
-SLOT = struct.Struct("=q")
 
-# One process imports, and each training process is a fork of it that then begins as if it were alone: importing 200
-# times would take a minute. It is told "N" for the next one, and answers with its pid.
-_ZYGOTE = f"""
-import itertools, mmap, os, signal, sys, time
-import tracker_client as tracker
-import tracker_client.start
-
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-noted = memoryview(mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)).cast("q")
-
+_TRAIN = f"""
 def train(number):
-    run = tracker.init(sys.argv[2], run_id=f"{{sys.argv[2]}}-{{number}}", capture=False)
+    run = tracker.init(experiment, run_id=f"{{experiment}}-{{number}}", capture=False)
     wide = number % {WIDE_EVERY} == 0
     names = [f"m{{i}}" for i in range({WIDTH} if wide else 1)]
     for step in itertools.count() if not wide else range(2500):
@@ -46,13 +32,6 @@ def train(number):
         noted[number] = step + 1
         if not wide and step % 10 == 9:
             time.sleep(0.001)
-    time.sleep(60)
-
-for line in sys.stdin:
-    pid = os.fork()
-    if not pid:
-        train(int(line))
-    print(pid, flush=True)
 """
 
 
@@ -61,49 +40,17 @@ for line in sys.stdin:
 def test_two_hundred_kills_at_random_moments_lose_nothing_and_double_nothing(
     senders_too: bool, tmp_path: Path, server: str, stub: TrackerServiceStub
 ) -> None:
-    """200 training processes, several at a time, are killed at random moments of their short lives, in init too; in the
-    second round the senders as well. After a sync every point whose log() had returned is there, once, and at most one
-    more of each run: the one that was being logged. Every writer that was heard of is closed."""
-    prefix = f"kills-{'both' if senders_too else 'training'}"
-    kills = KILLS // 2 if senders_too else KILLS
+    """200 training processes, several at a time, are killed at random moments of their short lives, in init too; in a
+    second round of 100 the senders as well. After a sync every point whose log() had returned is there, once, and at
+    most one more of each run: the one that was being logged. Every writer that was heard of is closed."""
+    experiment = f"kills-{'both' if senders_too else 'training'}"
     dice = random.Random(int(senders_too))
-    noted_path = tmp_path / "noted"
-    noted_path.write_bytes(bytes(SLOT.size * kills))
-    job = Job(tmp_path, _ZYGOTE, server=server)
+    job = Job(tmp_path, zygote_script(_TRAIN), server=server)
     with killing_senders(job.journals, dice) if senders_too else nullcontext():
-        kill_each(job, noted_path, prefix, kills, dice)
+        noted = end_each(job, experiment, KILLS // 2 if senders_too else KILLS, signal.SIGKILL, dice)
     job.sync()
-    noted = [count for (count,) in SLOT.iter_unpack(noted_path.read_bytes())]
-    assert sum(count > 0 for count in noted) > kills // 2
-    check(stub, prefix, noted)
-
-
-def kill_each(job: Job, noted_path: Path, prefix: str, kills: int, dice: random.Random) -> None:
-    """Lets so many processes live and die: one in four a random time after its fork, the others after their first point."""
-    zygote = job.start(noted_path, prefix)
-    living: dict[int, tuple[int, float]] = {}
-    dying: list[tuple[float, int]] = []
-    started = 0
-    with noted_path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as noted:
-        while started < kills or living or dying:
-            now = time.monotonic()
-            if started < kills and len(living) + len(dying) < AT_A_TIME:
-                zygote.tell(started)
-                pid, life = int(zygote.line()), dice.uniform(0, LONGEST_LIFE_SECONDS)
-                if started % 4:
-                    living[started] = pid, life
-                else:
-                    dying.append((now + life, pid))
-                started += 1
-            for number in [number for number in living if SLOT.unpack_from(noted, number * SLOT.size)[0]]:
-                pid, life = living.pop(number)
-                dying.append((now + life, pid))
-            for due in [one for one in dying if one[0] <= now]:
-                dying.remove(due)
-                os.kill(due[1], signal.SIGKILL)
-            time.sleep(0.001)
-    ended = zygote.wait()
-    assert (ended.code, ended.errors) == (0, "")
+    assert sum(count > 0 for count in noted) > len(noted) // 2
+    check(stub, experiment, noted)
 
 
 @contextmanager

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.training.jobs import Job, get_run, list_runs, read_points
+from deploy.servers.processes import wait_until
+from tests.e2e.training.jobs import Job, get_run, list_runs, read_points, sender_pids
+from tests.e2e.training.zygote import end_each, zygote_script
 from tracker.v1 import resources_pb2 as data
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 
-SIGNALS = 40
-# Forks of one process that has imported everything, see test_kills. The log loop is tight, so that most signals come in
-# the middle of log(); a third of the runs fills segments quickly, a third is told more than points all the time.
-_ZYGOTE = """
-import gc, itertools, mmap, os, signal, sys, time
-import tracker_client as tracker
-import tracker_client.start
-
-noted = memoryview(mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)).cast("q")
-
+SIGNALS = 60
+WIDTH = 100
+# The loop is tight, so that most signals come in the middle of log(); a third of the runs fills segments quickly, a third
+# is told more than points.
+_TRAIN = f"""
 def train(number):
-    noted[2 * number + 1] = 1
-    run = tracker.init("signals", run_id=f"signals-{number}", capture=False)
-    width = 100 if number % 3 == 0 else 1
-    names = [f"m{i}" for i in range(width)]
-    for step in range(20_000 // width if width > 1 else 60_000):
+    run = tracker.init(experiment, run_id=f"{{experiment}}-{{number}}", capture=False)
+    wide = number % 3 == 0
+    names = [f"m{{i}}" for i in range({WIDTH} if wide else 1)]
+    for step in range(2_000 if wide else 20_000):
         run.log(dict.fromkeys(names, step * 0.5), step=step)
-        noted[2 * number] = step + 1
+        noted[number] = step + 1
         if number % 3 == 1 and step % 500 == 0:
             run.config["step"] = step
-    noted[2 * number + 1] = 2
-    time.sleep(30)
-
-for line in sys.stdin:
-    pid = os.fork()
-    if not pid:
-        train(int(line))
-    print(pid, flush=True)
-    _, status = os.waitpid(pid, 0)
-    print(-os.WTERMSIG(status), flush=True)
 """
 
 
@@ -51,41 +35,26 @@ for line in sys.stdin:
 def test_sigterm_in_the_middle_of_anything_ends_the_run_as_preempted(
     tmp_path: Path, server: str, stub: TrackerServiceStub
 ) -> None:
-    """40 times, at a random moment from just after the fork on. Each process ends by the signal within the time that the
-    flush may take, with its run preempted and its writer closed, and every point whose log() had returned is there."""
-    dice = random.Random(5)
-    noted_path = tmp_path / "noted"
-    noted_path.write_bytes(bytes(16 * SIGNALS))
-    job = Job(tmp_path, _ZYGOTE, server=server)
-    zygote = job.start(noted_path)
-    slowest = 0.0
-    for number in range(SIGNALS):
-        zygote.tell(number)
-        pid = int(zygote.line())
-        time.sleep(dice.uniform(0.002, 0.1))
-        began = time.monotonic()
-        os.kill(pid, signal.SIGTERM)
-        assert zygote.line() == str(-signal.SIGTERM)
-        slowest = max(slowest, time.monotonic() - began)
-    ended = zygote.wait()
-    assert (ended.code, ended.errors) == (0, "")
-    assert slowest < 7
+    """60 times, several at a time, at a random moment from just after the fork on. Each process ends by the signal, with
+    its run preempted and its writer closed, and every point whose log() had returned is there."""
+    job = Job(tmp_path, zygote_script(_TRAIN), server=server)
+    noted = end_each(job, "signals", SIGNALS, signal.SIGTERM, random.Random(5))
     job.sync()
-    numbers = memoryview(noted_path.read_bytes()).cast("q").tolist()
     known = list_runs(stub, "signals")
     problems = []
-    for number in range(SIGNALS):
-        run_id, noted = f"signals-{number}", numbers[2 * number]
+    for number, count in enumerate(noted):
+        run_id = f"signals-{number}"
         if run_id not in known:
-            problems += [f"{run_id} is not there, with {noted} rows"] if noted else []
+            problems += [f"{run_id} is not there, with {count} rows"] if count else []
             continue
         answer = get_run(stub, run_id)
         if answer.run.status != data.RUN_STATUS_PREEMPTED or not answer.completeness.complete:
             problems.append(f"{run_id}: {answer.run.status} {answer.completeness}")
-        for name in ("m0", "m99") if number % 3 == 0 else ("m0",):
-            points = read_points(stub, [run_id], [name])[run_id, name]
-            if points != [(step, step * 0.5) for step in range(len(points))] or not noted <= len(points) <= noted + 1:
-                problems.append(f"{run_id} {name}: {len(points)} points of {noted} that were logged")
+        for (_, name), points in read_points(
+            stub, [run_id], ["m0", f"m{WIDTH - 1}"] if number % 3 == 0 else ["m0"]
+        ).items():
+            if points != [(step, step * 0.5) for step in range(len(points))] or not count <= len(points) <= count + 1:
+                problems.append(f"{run_id} {name}: {len(points)} points of {count} that were logged")
     assert not problems, "\n".join(problems)
 
 
@@ -125,3 +94,44 @@ def test_a_signal_handler_may_log_in_the_middle_of_a_log(tmp_path: Path, server:
     found = read_points(stub, ["handler"], ["loss", "handled"])
     assert found["handler", "loss"] == [(step, float(step)) for step in range(steps)]
     assert found["handler", "handled"] == [(step, float(step)) for step in range(handled)]
+
+
+_IDLE = """
+import signal, sys, threading, time
+import tracker_client as tracker
+
+run = tracker.init("signals", run_id="masks", system_seconds=1.0)
+run.log({"loss": 1.0})
+while threading.active_count() < 4: time.sleep(0.01)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_the_threads_of_the_client_take_no_signals(tmp_path: Path, server: str) -> None:
+    """Whatever the system sends to the process wakes its main thread: all other threads block SIGTERM, SIGINT and the
+    like, and the sender blocks nothing."""
+    job = Job(tmp_path, _IDLE, server=server)
+    running = job.start()
+    assert running.line() == "ready"
+    tasks = [task for task in Path(f"/proc/{running.pid}/task").iterdir() if task.name != str(running.pid)]
+    assert len(tasks) >= 3
+    # For an instant, a thread that starts a process blocks everything.
+    assert wait_until(lambda: not any(blocked(task) & {signal.SIGSEGV, signal.SIGBUS} for task in tasks), 5)
+    for task in tasks:
+        assert {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1} <= blocked(task)
+    assert not blocked(Path(f"/proc/{running.pid}"))
+    # At first it is another process, which ends at once.
+    assert wait_until(lambda: [blocked(Path(f"/proc/{pid}")) for pid in sender_pids(job.journals)] == [set()], 10)
+    running.tell("end")
+    assert running.wait().code == 0
+
+
+def blocked(process: Path) -> set[int]:
+    """The signals that a thread blocks; all of them when it is not there any more."""
+    try:
+        lines = (process / "status").read_text().splitlines()
+    except FileNotFoundError:
+        return set(range(1, 65))
+    bits = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
