@@ -174,11 +174,15 @@ def _fail(error: object) -> NoReturn:
 def _announce(settings: Settings, address: str) -> None:
     data = sqlite_path(settings.database_url) if settings.database_is_sqlite else "PostgreSQL"
     method = "tracker.v1.TrackerService/LogMetric"
+    scheme, buf, grpcurl = (
+        ("https", "", "") if settings.tls_cert else ("http", " --http2-prior-knowledge", " -plaintext")
+    )
+    key = " -H 'authorization: Bearer KEY'" if settings.api_key_list else ""
     point = '{"run_id": "hello", "name": "loss", "value": 0.5}'
     typer.echo(
         f"""The tracker listens on {address}; its data is in {data}. Ctrl-C ends it.
 Log a point:
-  .venv/bin/buf curl --protocol grpc --http2-prior-knowledge -d '{point}' http://{address}/{method}
-  grpcurl -plaintext -d '{point}' {address} {method}"""
+  .venv/bin/buf curl --protocol grpc{buf}{key} -d '{point}' {scheme}://{address}/{method}
+  grpcurl{grpcurl}{key} -d '{point}' {address} {method}"""
     )
     sys.stdout.flush()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracker_server.errors import BadSetting
+
+_API_KEY = re.compile(r"[!-~]+")
 
 
 class Settings(BaseSettings):
@@ -16,6 +19,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
 
     listen: str = Field("127.0.0.1:50051", description="Address of the gRPC server; port 0 picks a free one.")
+    api_keys: str = Field(
+        "", repr=False, description="Keys of which a caller must send one, separated by commas; empty: open to all."
+    )
+    tls_cert: str = Field("", description="PEM file of the server's certificate and its chain; empty: plaintext.")
+    tls_key: str = Field("", description="PEM file of the certificate's key, unencrypted.")
     broker_url: str = Field("memory://", description="memory:// (in process) or amqp://user:password@host:port/vhost.")
     cache_url: str = Field("memory://", description="memory:// (in process) or redis://host:port/db.")
     database_url: str = Field(
@@ -52,6 +60,11 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
 
     @property
+    def api_key_list(self) -> tuple[str, ...]:
+        """The API keys; empty: open to all."""
+        return tuple(key for key in map(str.strip, self.api_keys.split(",")) if key)
+
+    @property
     def broker_is_memory(self) -> bool:
         """True when writes are handed over inside this process."""
         return self.broker_url.startswith("memory:")
@@ -83,6 +96,16 @@ class Settings(BaseSettings):
             if not value.startswith(schemes):
                 message = f"{name} is {value!r}; it must begin with one of {', '.join(schemes)}"
                 raise ValueError(message)
+        # Told without the keys.
+        if not all(_API_KEY.fullmatch(key) for key in self.api_key_list):
+            message = "api_keys must be visible ASCII characters, without spaces, separated by commas"
+            raise ValueError(message)
+        if self.api_keys.strip() and not self.api_key_list:
+            message = "api_keys has commas but no key; leave it empty to let everybody in"
+            raise ValueError(message)
+        if bool(self.tls_cert) is not bool(self.tls_key):
+            message = f"tls_cert is {self.tls_cert!r} and tls_key is {self.tls_key!r}; give both, or neither"
+            raise ValueError(message)
         if self.database_is_sqlite and not self.broker_is_memory:
             message = "database_url is SQLite, which one process owns; with an amqp broker_url it must be PostgreSQL"
             raise ValueError(message)

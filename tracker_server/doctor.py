@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from tracker_server.bootstrap import Parts
 from tracker_server.config import Settings
 from tracker_server.errors import BadMigration, BadSetting, StoreUnavailable
+from tracker_server.grpc.address import is_loopback
+from tracker_server.grpc.tls import server_credentials
 from tracker_server.limits import MIB
 from tracker_server.store.engine import sqlite_path
 
@@ -37,6 +39,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("database", _database),
         ("broker", _broker),
         ("cache", _cache),
+        ("access", _access),
     ]
     findings = []
     for name, check in checks:
@@ -111,3 +114,20 @@ async def _cache(parts: Parts) -> Finding:
     finally:
         await parts.cache.close()
     return Finding("cache", True, "Redis answers")
+
+
+async def _access(parts: Parts) -> Finding:
+    settings = parts.settings
+    server_credentials(settings.tls_cert, settings.tls_key)
+    keys = len(settings.api_key_list)
+    who = f"{keys} API key{'' if keys == 1 else 's'}" if keys else "no API keys: open to all who can connect"
+    text = f"{settings.listen}, {'TLS' if settings.tls_cert else 'plaintext'}, {who}"
+    remedy = ""
+    if not is_loopback(settings.listen):
+        if not keys:
+            remedy = "unless the network is closed to others, set TRACKER_API_KEYS"
+        elif not settings.tls_cert:
+            remedy = (
+                "unless a proxy adds TLS, set TRACKER_TLS_CERT and TRACKER_TLS_KEY: keys cross the network in the clear"
+            )
+    return Finding("access", True, text, remedy)

@@ -47,6 +47,18 @@ class RequestTooLarge(TrackerError):
     reason = "REQUEST_TOO_LARGE"
 
 
+class Unauthenticated(TrackerError):
+    """This server wants an API key: send it as metadata `authorization: Bearer <key>`."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class InvalidApiKey(TrackerError):
+    """The API key is none of this server's."""
+
+    reason = "INVALID_API_KEY"
+
+
 class RunNotFound(TrackerError):
     """No such run."""
 

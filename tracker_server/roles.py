@@ -18,9 +18,11 @@ from tracker_server.bootstrap import Parts
 from tracker_server.config import Settings
 from tracker_server.consumer.consumer import Consumer
 from tracker_server.errors import StoreUnavailable
+from tracker_server.grpc.address import is_loopback
 from tracker_server.grpc.health_server import HealthServer
 from tracker_server.grpc.server import GrpcServer
 from tracker_server.grpc.servicer import Servicer
+from tracker_server.grpc.tls import server_credentials
 from tracker_server.heartbeats import Heartbeats
 from tracker_server.identity import Identity
 from tracker_server.ingest import Ingest
@@ -130,8 +132,15 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
             embedded=settings.embedded,
         )
         server = GrpcServer(
-            listen=settings.listen, servicer=servicer, ingest=ingest, reads_answered=lambda: reads.answered
+            listen=settings.listen,
+            servicer=servicer,
+            ingest=ingest,
+            reads_answered=lambda: reads.answered,
+            api_keys=settings.api_key_list,
+            credentials=server_credentials(settings.tls_cert, settings.tls_key),
         )
+        if settings.api_key_list and not settings.tls_cert and not is_loopback(settings.listen):
+            _log.warning("API keys cross the network in the clear; set TRACKER_TLS_CERT", listen=settings.listen)
         address = await server.start()
         try:
             ready(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tracker.v1 import tracker_service_pb2 as public
@@ -17,6 +18,7 @@ from tracker_server.grpc.status_map import CODES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_BASES = ("", "tracker_server", "tracker_server/model", "tracker_client")
 _ABSOLUTE = re.compile(r"(?<![\w.:/])/(?:work|home|root|Users)/")
 
 
@@ -46,7 +48,7 @@ def test_settings_table() -> None:
 
 
 def test_no_page_names_a_setting_that_is_not_there() -> None:
-    known = {f"TRACKER_{name.upper()}" for name in Settings.model_fields} | {"TRACKER_SERVER"}
+    known = {f"TRACKER_{name.upper()}" for name in Settings.model_fields} | {"TRACKER_SERVER", "TRACKER_API_KEY"}
     for page in _PAGES:
         assert set(re.findall(r"TRACKER_[A-Z_]+[A-Z]", page.read_text())) <= known, page.name
 
@@ -87,9 +89,9 @@ def test_every_error_reason() -> None:
 
 def test_no_page_names_a_reason_that_is_not_there() -> None:
     reasons = {error.reason for error in _known_errors()}
-    codes = {code.name for code in CODES.values()}
+    codes = {code.name for code in grpc.StatusCode}
     # Capitals with an underscore that are neither settings nor statuses.
-    others = codes | {"NOT_SERVING", "PROTOS_AGAINST", "STACK_OPTIONS"}
+    others = codes | {"NOT_SERVING", "PROTOS_AGAINST", "STACK_OPTIONS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
     for page in _PAGES:
         named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page.read_text()))
         named = {name for name in named if not name.startswith(("TRACKER_", "RUN_STATUS_"))}
@@ -145,11 +147,11 @@ def test_links_resolve(page: Path) -> None:
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
 def test_files_named_exist(page: Path) -> None:
-    """Code files in backquotes are there: relative to the root, or inside tracker_server."""
+    """Code files in backquotes are there: relative to the root, or inside a package."""
     for name in re.findall(r"`([\w/]+(?:\.py|/))`", page.read_text()):
         if name.startswith("."):
             continue
-        assert any((_ROOT / base / name).exists() for base in ("", "tracker_server", "tracker_server/model")), name
+        assert any((_ROOT / base / name).exists() for base in _BASES), name
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from typing import Final
 
@@ -15,8 +16,10 @@ _MAX_PORT: Final = 65_535
 _TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
-async def bind(server: grpc.aio.Server, listen: str, setting: str) -> str:
-    """Binds HOST:PORT, port 0 for a free one, and returns the address that it really is.
+async def bind(
+    server: grpc.aio.Server, listen: str, setting: str, credentials: grpc.ServerCredentials | None = None
+) -> str:
+    """Binds HOST:PORT, port 0 for a free one, and returns the address that it really is. With credentials: TLS.
 
     Raises BadSetting, which names the setting and says why it cannot be.
     """
@@ -27,12 +30,21 @@ async def bind(server: grpc.aio.Server, listen: str, setting: str) -> str:
     bound = 0
     if not trouble:
         try:
-            bound = server.add_insecure_port(listen)
+            bound = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
         except RuntimeError:
             trouble = "grpc could not bind it"
     if not bound:
         raise BadSetting(f"{setting} is {listen!r}, on which it is not possible to listen: {trouble}")
     return f"{host}:{bound}"
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether HOST:PORT can be reached from this machine only. Of names only localhost counts."""
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _trouble(host: str, port: int) -> str:

@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server.errors import InvalidRequest, ShuttingDown, TrackerError, Violation
+from tracker_server.grpc.api_keys import ApiKeys
 from tracker_server.grpc.servicer import Servicer
 from tracker_server.grpc.status_map import internal_status, is_known, status_of
 from tracker_server.ids import new_id
@@ -56,7 +57,7 @@ class Gate:
         """A call begins. Raises ShuttingDown."""
         if self._shut:
             self._refused += 1
-            raise ShuttingDown
+            raise ShuttingDown(outcome="not_written")
         self.calls += 1
 
     def leave(self) -> None:
@@ -81,11 +82,11 @@ class Gate:
                 return
 
 
-def tracker_handler(servicer: Servicer, gate: Gate) -> grpc.GenericRpcHandler:
-    """All methods of the service."""
+def tracker_handler(servicer: Servicer, gate: Gate, keys: ApiKeys) -> grpc.GenericRpcHandler:
+    """All methods of the service, for callers who have a key."""
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         descriptor.name: grpc.unary_unary_rpc_method_handler(
-            _Call(descriptor, getattr(servicer, _snake_case(descriptor.name)), gate).answer
+            _Call(descriptor, getattr(servicer, _snake_case(descriptor.name)), gate, keys).answer
         )
         for descriptor in SERVICE.methods
     }
@@ -95,10 +96,11 @@ def tracker_handler(servicer: Servicer, gate: Gate) -> grpc.GenericRpcHandler:
 class _Call:
     """One method of the service, as grpc calls it."""
 
-    def __init__(self, descriptor: MethodDescriptor, method: _Method, gate: Gate) -> None:
+    def __init__(self, descriptor: MethodDescriptor, method: _Method, gate: Gate, keys: ApiKeys) -> None:
         self._name = descriptor.name
         self._method = method
         self._gate = gate
+        self._keys = keys
         self._input = message_factory.GetMessageClass(descriptor.input_type)
         self._slow = 0
         self._slow_logged = float("-inf")
@@ -106,6 +108,7 @@ class _Call:
     async def answer(self, body: bytes, context: _Context) -> bytes:
         """The encoded answer; an error is sent as a status with details."""
         try:
+            self._keys.check(context.invocation_metadata())
             return await self._let_in(body, context)
         except TrackerError as error:
             status = status_of(error) if is_known(error) else self._unexpected(error)

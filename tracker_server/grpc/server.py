@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import grpc
@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from tracker_server import limits
 from tracker_server.grpc.address import bind
+from tracker_server.grpc.api_keys import ApiKeys
 from tracker_server.grpc.handlers import Gate, tracker_handler
 from tracker_server.grpc.health import Health
 from tracker_server.grpc.reflection import add_reflection
@@ -45,13 +46,21 @@ class GrpcServer:
         servicer: Servicer,
         ingest: Ingest,
         reads_answered: Callable[[], bool],
+        api_keys: Iterable[str] = (),
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
-        """listen: HOST:PORT, port 0 for a free one; reads_answered: whether the database is in reach."""
+        """listen: HOST:PORT, port 0 for a free one; reads_answered: whether the database is in reach.
+
+        api_keys: of which calls of the service must bear one, health and reflection none; without them everybody may
+        call. credentials: for TLS; None: plaintext.
+        """
         self._listen = listen
         self._servicer = servicer
         self._ingest = ingest
         self._reads_answered = reads_answered
         self._gate = Gate()
+        self._api_keys = ApiKeys(api_keys)
+        self._credentials = credentials
         self._health: Health | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -59,10 +68,10 @@ class GrpcServer:
         """Returns the address that it really listens on. Raises BadSetting when it cannot."""
         health = Health(lambda: self._ingest.accepting, self._reads_answered)
         server = grpc.aio.server(options=OPTIONS)
-        server.add_generic_rpc_handlers((tracker_handler(self._servicer, self._gate),))
+        server.add_generic_rpc_handlers((tracker_handler(self._servicer, self._gate, self._api_keys),))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         add_reflection(server)
-        address = await bind(server, self._listen, "TRACKER_LISTEN")
+        address = await bind(server, self._listen, "TRACKER_LISTEN", self._credentials)
         await health.start()
         await server.start()
         self._health, self._server = health, server

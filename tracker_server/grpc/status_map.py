@@ -20,6 +20,8 @@ CODES: Final[Mapping[type[errors.TrackerError], StatusCode]] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
     # Not RESOURCE_EXHAUSTED, which in this contract always means "try again".
     errors.RequestTooLarge: StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    errors.InvalidApiKey: StatusCode.UNAUTHENTICATED,
     errors.RunNotFound: StatusCode.NOT_FOUND,
     errors.ExperimentNotFound: StatusCode.NOT_FOUND,
     errors.BrokerUnavailable: StatusCode.UNAVAILABLE,

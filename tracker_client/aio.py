@@ -1,0 +1,252 @@
+"""The client for services, for asyncio. The twin of client.py, method by method."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from tracker.v1 import tracker_service_pb2 as messages
+from tracker.v1.resources_pb2 import Experiment, MetricSeries, Run, RunStatus
+from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
+from tracker_client.attempts import Attempts, checked_timeout
+from tracker_client.channel import endpoint, open_aio_channel
+from tracker_client.client import DEFAULT_TIMEOUT_SECONDS
+from tracker_client.errors import ClientClosed
+from tracker_client.history import Series, SeriesBuilder, history_request
+from tracker_client.pages import PagedRequest, PagedResponse, add_page, turn
+
+if TYPE_CHECKING:
+    from tracker.v1.tracker_service_pb2_grpc import TrackerServiceAsyncStub
+
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
+_Paged = TypeVar("_Paged", bound=PagedRequest)
+_Page = TypeVar("_Page", bound=PagedResponse)
+
+
+class AsyncTrackerClient:
+    """Calls of the service, on one event loop. Everything is as in TrackerClient, with await and async for."""
+
+    def __init__(
+        self, server: str | None = None, *, api_key: str | None = None, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        """As TrackerClient. Belongs to the loop on which it is first used. Raises BadSetting."""
+        self._endpoint = endpoint(server, api_key)
+        self._timeout = checked_timeout(timeout)
+        self._channel: grpc.aio.Channel | None = None
+        self._closed = asyncio.Event()
+
+    @property
+    def server(self) -> str:
+        """HOST:PORT."""
+        return self._endpoint.target
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way raise ClientClosed. May be repeated."""
+        self._closed.set()
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start_run(
+        self, request: messages.StartRunRequest, *, timeout: float | None = None
+    ) -> messages.StartRunResponse:
+        """Starts a run, or a new attempt of one. Safe to retry when it names its run."""
+        return await self._call(self._stub.StartRun, request, timeout)
+
+    async def log_metric(
+        self, request: messages.LogMetricRequest, *, timeout: float | None = None
+    ) -> messages.LogMetricResponse:
+        """Logs one point."""
+        return await self._call(self._stub.LogMetric, request, timeout)
+
+    async def log_metrics(
+        self, request: messages.LogMetricsRequest, *, timeout: float | None = None
+    ) -> messages.LogMetricsResponse:
+        """Logs many points, in columns."""
+        return await self._call(self._stub.LogMetrics, request, timeout)
+
+    async def close_writer(
+        self, request: messages.CloseWriterRequest, *, timeout: float | None = None
+    ) -> messages.CloseWriterResponse:
+        """Says which sequence was a writer's last."""
+        return await self._call(self._stub.CloseWriter, request, timeout)
+
+    async def run_completed(
+        self, request: messages.RunCompletedRequest, *, timeout: float | None = None
+    ) -> messages.RunCompletedResponse:
+        """Ends an attempt of a run."""
+        return await self._call(self._stub.RunCompleted, request, timeout)
+
+    async def heartbeat(
+        self, request: messages.HeartbeatRequest, *, timeout: float | None = None
+    ) -> messages.HeartbeatResponse:
+        """Says that a run is alive, and hears whether it should stop."""
+        return await self._call(self._stub.Heartbeat, request, timeout)
+
+    async def update_run(
+        self, request: messages.UpdateRunRequest, *, timeout: float | None = None
+    ) -> messages.UpdateRunResponse:
+        """Changes what people may change of a run, or asks it to stop."""
+        return await self._call(self._stub.UpdateRun, request, timeout)
+
+    async def update_experiment(
+        self, request: messages.UpdateExperimentRequest, *, timeout: float | None = None
+    ) -> messages.UpdateExperimentResponse:
+        """Changes an experiment; makes it if it is not there."""
+        return await self._call(self._stub.UpdateExperiment, request, timeout)
+
+    async def get_summary(
+        self, experiment_id: str, *, write_tokens: Iterable[str] = (), timeout: float | None = None
+    ) -> messages.GetSummaryResponse:
+        """An experiment at a glance, with all of its metrics. Raises NotFound."""
+        request = messages.GetSummaryRequest(experiment_id=experiment_id, write_tokens=write_tokens)
+        whole = await self._call(self._stub.GetSummary, request, timeout)
+        while turn(request, whole):
+            add_page(whole, await self._call(self._stub.GetSummary, request, timeout))
+        return whole
+
+    async def get_run(
+        self, run_id: str, *, write_tokens: Iterable[str] = (), timeout: float | None = None
+    ) -> messages.GetRunResponse:
+        """A run, its attempts, all of its metrics, and whether everything has arrived. Raises NotFound."""
+        request = messages.GetRunRequest(run_id=run_id, write_tokens=write_tokens)
+        whole = await self._call(self._stub.GetRun, request, timeout)
+        while turn(request, whole):
+            add_page(whole, await self._call(self._stub.GetRun, request, timeout))
+        return whole
+
+    async def list_experiments(
+        self, *, page_size: int = 0, write_tokens: Iterable[str] = (), timeout: float | None = None
+    ) -> AsyncIterator[Experiment]:
+        """All experiments, newest first."""
+        request = messages.ListExperimentsRequest(page_size=page_size, write_tokens=write_tokens)
+        async for page in self._pages(self._stub.ListExperiments, request, timeout):
+            for experiment in page.experiments:
+                yield experiment
+
+    async def list_runs(
+        self,
+        experiment_id: str = "",
+        *,
+        statuses: Iterable[RunStatus.ValueType] = (),
+        page_size: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> AsyncIterator[Run]:
+        """Runs, newest first: of one experiment, or of all; with one of these statuses, or with any."""
+        request = messages.ListRunsRequest(
+            experiment_id=experiment_id, statuses=statuses, page_size=page_size, write_tokens=write_tokens
+        )
+        async for page in self._pages(self._stub.ListRuns, request, timeout):
+            for run in page.runs:
+                yield run
+
+    async def iter_metric_history(
+        self,
+        run_ids: Sequence[str] | str,
+        metrics: Sequence[str] | str,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        page_size: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> AsyncIterator[MetricSeries]:
+        """Every point of these metrics of these runs, as it comes: one page in memory at a time.
+
+        Steps are inclusive. A series comes in as many parts as it takes, one after the other; one without points comes
+        once, empty.
+        """
+        request = history_request(
+            run_ids, metrics, min_step=min_step, max_step=max_step, page_size=page_size, write_tokens=write_tokens
+        )
+        async for page in self._pages(self._stub.GetMetricHistory, request, timeout):
+            for part in page.series:
+                yield part
+
+    async def get_metric_history(
+        self,
+        run_ids: Sequence[str] | str,
+        metrics: Sequence[str] | str,
+        *,
+        min_step: int | None = None,
+        max_step: int | None = None,
+        max_points: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> list[Series]:
+        """Points of these metrics of these runs as arrays: a series for every run and metric, in this order.
+
+        Steps are inclusive. max_points: at most so many a series (4 to 10,000), so that no peak disappears; 0: all.
+        """
+        request = history_request(
+            run_ids, metrics, min_step=min_step, max_step=max_step, max_points=max_points, write_tokens=write_tokens
+        )
+        builder = SeriesBuilder()
+        async for page in self._pages(self._stub.GetMetricHistory, request, timeout):
+            for part in page.series:
+                builder.add(part)
+        return builder.finish()
+
+    async def get_dashboard_stats(
+        self, *, write_tokens: Iterable[str] = (), timeout: float | None = None
+    ) -> messages.GetDashboardStatsResponse:
+        """A few numbers over everything."""
+        request = messages.GetDashboardStatsRequest(write_tokens=write_tokens)
+        return await self._call(self._stub.GetDashboardStats, request, timeout)
+
+    async def get_server_info(self, *, timeout: float | None = None) -> messages.GetServerInfoResponse:
+        """The server's version and limits."""
+        return await self._call(self._stub.GetServerInfo, messages.GetServerInfoRequest(), timeout)
+
+    @cached_property
+    def _stub(self) -> TrackerServiceAsyncStub:
+        # Not before the first call: a channel belongs to the loop that runs when it is made.
+        self._channel = open_aio_channel(self._endpoint)
+        return cast("TrackerServiceAsyncStub", TrackerServiceStub(self._channel))
+
+    async def _pages(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Paged, _Page], request: _Paged, timeout: float | None
+    ) -> AsyncIterator[_Page]:
+        more = True
+        while more:
+            page = await self._call(method, request, timeout)
+            more = turn(request, page)
+            yield page
+
+    async def _call(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, timeout: float | None
+    ) -> _Response:
+        attempts = Attempts(request, self._timeout if timeout is None else checked_timeout(timeout))
+        while not self._closed.is_set():
+            try:
+                return await method(request, timeout=attempts.seconds, metadata=self._endpoint.metadata)
+            except grpc.aio.AioRpcError as failure:
+                if self._closed.is_set():
+                    break
+                delay = attempts.wait_after(failure)
+            except asyncio.CancelledError:
+                # Closing a channel cancels its calls, which is not the same as somebody cancelling this task.
+                task = asyncio.current_task()
+                if self._closed.is_set() and task is not None and not task.cancelling():
+                    break
+                raise
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), delay)
+        raise ClientClosed
