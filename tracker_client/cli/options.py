@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from tracker.v1.resources_pb2 import RunStatus
-from tracker_client.cli import texts
 
 _CONNECTION = "Connection"
 
@@ -23,21 +22,25 @@ Server = Annotated[
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option(
-        envvar="TRACKER_API_KEY", metavar="KEY", help="The server's API key.", rich_help_panel=_CONNECTION
-    ),
+    typer.Option(envvar="TRACKER_API_KEY", metavar="KEY", help="The server's API key.", rich_help_panel=_CONNECTION),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 MinStep = Annotated[int | None, typer.Option(help="From this step on.")]
 MaxStep = Annotated[int | None, typer.Option(help="Up to this step.")]
 
-StatusName = StrEnum(
-    "StatusName", [(name, name) for name in map(texts.status, RunStatus.values()) if name != "unspecified"]
-)
-"""Statuses as they are typed and shown."""
+
+class StatusName(StrEnum):
+    """Statuses as they are typed and shown."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    LOST = "lost"
 
 
-def status_of(name: str) -> RunStatus.ValueType:
+def status_of(name: StatusName) -> RunStatus.ValueType:
     """The contract's value."""
-    return RunStatus.Value(f"RUN_STATUS_{name.upper()}")
+    return RunStatus.Value(f"RUN_STATUS_{name.name}")

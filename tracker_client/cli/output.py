@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -49,7 +50,14 @@ class Column:
     right: bool = False
     """Numbers stand to the right."""
     whole: bool = False
-    """Never cut, as it is to be copied: folded where there is no room."""
+    """Not cut, as it is to be copied."""
+    spare: bool = False
+    """Left out where there is no room for all."""
+
+    @property
+    def firm(self) -> bool:
+        """Whether it keeps its width. Half a number would be another number."""
+        return self.whole or self.right
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,10 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
+_GAP = 2
+"""Between columns."""
+_LEAST_TEXT = 10
+"""Characters of a text that stay when it is cut."""
 NOTHING = Cell(texts.NOTHING, "", "dim")
 
 
@@ -129,18 +141,59 @@ def print_lines(table: Table) -> None:
 
 
 def print_grid(to: Console, table: Table) -> None:
-    """A table for people."""
-    grid = RichTable(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for column in table.columns:
+    """A table for people. Where it is too wide, spare columns go, the last ones first; then texts are cut."""
+    widths = [
+        max(cell_len(text) for text in (column.title, *(row[index].shown for row in table.rows)))
+        for index, column in enumerate(table.columns)
+    ]
+    kept = _fitting(table.columns, widths, to.width)
+    given = _widths([table.columns[index] for index in kept], [widths[index] for index in kept], to.width)
+    grid = RichTable(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
+    for index, width in zip(kept, given, strict=True):
+        column = table.columns[index]
         grid.add_column(
             column.title,
             justify="right" if column.right else "left",
-            overflow="fold" if column.whole else "ellipsis",
-            no_wrap=not column.whole,
+            overflow="fold" if column.firm else "ellipsis",
+            no_wrap=width is not None,
+            width=width,
         )
     for row in table.rows:
-        grid.add_row(*(Text(cell.shown, cell.style) for cell in row))
+        grid.add_row(*(Text(row[index].shown, row[index].style) for index in kept))
     to.print(grid)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Indices of the columns to be shown."""
+    kept = list(range(len(columns)))
+    for index in reversed(range(len(columns))):
+        if _total(_least(columns[one], widths[one]) for one in kept) > width and columns[index].spare:
+            kept.remove(index)
+    return kept
+
+
+def _widths(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int | None]:
+    """How wide each column is to be; None for all when they fit in no way, as a comparison of many runs may not: then
+    they are folded.
+    """
+    given = list(widths)
+    least = [_least(column, wide) for column, wide in zip(columns, widths, strict=True)]
+    if _total(least) > width:
+        return [None] * len(columns)
+    while _total(given) > width:
+        # The widest of those that can be cut.
+        index = max((index for index in range(len(given)) if given[index] > least[index]), key=given.__getitem__)
+        given[index] -= 1
+    return list(given)
+
+
+def _total(widths: Iterable[int]) -> int:
+    return sum(width + _GAP for width in widths) - _GAP
+
+
+def _least(column: Column, width: int) -> int:
+    """How narrow a column may become."""
+    return width if column.firm else min(width, _LEAST_TEXT)
 
 
 def print_pairs(to: Console, pairs: Iterable[tuple[str, Cell]], *, indent: int = 0) -> None:

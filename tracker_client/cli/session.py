@@ -16,17 +16,16 @@ from tracker_client.cli.texts import visible
 from tracker_client.client import TrackerClient
 from tracker_client.errors import BadSetting, TrackerError
 
-CONTACT_SECONDS = 5.0
+CONTACT_SECONDS = 3.0
 """How long a server may take to answer at all. Calls after that have the client's own, longer time."""
 
 
 @contextmanager
 def connection(server: str | None, api_key: str | None) -> Iterator[TrackerClient]:
     """A client of a server that answers. Errors within end the command: a message, and an exit code."""
-    with failures(server):
-        with TrackerClient(server, api_key=api_key) as client:
-            client.get_server_info(timeout=CONTACT_SECONDS)
-            yield client
+    with failures(server), TrackerClient(server, api_key=api_key) as client:
+        client.get_server_info(timeout=CONTACT_SECONDS)
+        yield client
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tracker.v1.resources_pb2 import RunStatus
 
 NOTHING = "–"  # noqa: RUF001  # the dash of tables
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPES = {chr(code): repr(chr(code))[1:-1] for code in (*range(32), 127)} | {"\\": r"\\"}
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -105,7 +105,9 @@ def one_line(text: str, width: int = 0) -> str:
 
 
 def field(text: str) -> str:
-    r"""For a column of tab-separated lines: tab, line breaks and backslash as \t, \n, \r and \\."""
+    r"""For a column of tab-separated lines: tab, line breaks and backslash as \t, \n, \r and \\, control characters
+    as \x1b.
+    """
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 

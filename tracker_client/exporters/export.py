@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from tracker.v1.resources_pb2 import MetricSeries
-from tracker.v1.tracker_service_pb2 import GetRunResponse
+from tracker_client.client import TrackerClient
 from tracker_client.exporters.formats import Writer
 
 METRICS_PER_CALL = 100
@@ -17,23 +15,6 @@ METRICS_PER_CALL = 100
 
 class NothingToExport(ValueError):
     """No metric matches. The message says which there are."""
-
-
-class Reader(Protocol):
-    """What is needed of a client."""
-
-    def get_run(self, run_id: str) -> GetRunResponse:
-        """A run."""
-
-    def iter_metric_history(
-        self,
-        run_ids: Sequence[str],
-        metrics: Sequence[str],
-        *,
-        min_step: int | None = None,
-        max_step: int | None = None,
-    ) -> Iterator[MetricSeries]:
-        """Points, page by page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +37,9 @@ class ExportReport:
     runs: int
 
 
-def select_metrics(client: Reader, run_ids: Sequence[str], patterns: Sequence[str] = ()) -> dict[str, dict[str, int]]:
+def select_metrics(
+    client: TrackerClient, run_ids: Sequence[str], patterns: Sequence[str] = ()
+) -> dict[str, dict[str, int]]:
     """Per run its metrics, or those that match one of the patterns (as of file names), and how many points each has.
 
     Raises NothingToExport when runs have metrics and a pattern matches none of them.
@@ -82,7 +65,7 @@ def select_metrics(client: Reader, run_ids: Sequence[str], patterns: Sequence[st
 
 
 def export_runs(
-    client: Reader,
+    client: TrackerClient,
     selection: Mapping[str, Mapping[str, int]],
     writer: Writer,
     *,

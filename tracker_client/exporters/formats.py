@@ -92,7 +92,9 @@ class _Parquet:
         self._pa: Any = pa
         texts = pa.dictionary(pa.int32(), pa.string())
         types = (texts, texts, pa.int64(), pa.int64(), pa.float64())
-        self._schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, types)])
+        self._schema = pa.schema(
+            [pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, types, strict=True)]
+        )
         self._file = parquet.ParquetWriter(stream, self._schema, compression="zstd")
         self._waiting: list[MetricSeries] = []
         self._points = 0
@@ -131,7 +133,7 @@ class _Parquet:
         )
 
     def _numbers(self, kind: Any, code: str, parts: Iterable[Iterable[float]]) -> Any:
-        values = array(code)
+        values: array[Any] = array(code)
         for part in parts:
             values.extend(part)
         return self._buffer(kind, values)

@@ -27,7 +27,7 @@ def compare(
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Compare runs: where their configs differ, and their metrics side by side.
+    """Compare runs: configs and metrics side by side.
 
     A metric's value is the final one that the run gave, else its last.
     """
@@ -37,7 +37,9 @@ def compare(
     with connection(server, api_key) as client:
         found = [client.get_run(run_id) for run_id in chosen]
         configs = [texts.flat(from_config(one.run.config)) for one in found]
-        keys = [key for key in _union(configs) if everything or _differ([config.get(key, _ABSENT) for config in configs])]
+        keys = [
+            key for key in _union(configs) if everything or _differ([config.get(key, _ABSENT) for config in configs])
+        ]
         metrics = [{one.name: _value(one) for one in response.metrics} for response in found]
         if as_json:
             output.print_json(
@@ -70,7 +72,10 @@ _TITLES = {"run": "", "config": "config", "metric": "metrics"}
 
 def _show_people(run_ids: Sequence[str], parts: dict[str, Rows], everything: bool) -> None:
     # One table, so that the columns of all parts stand below each other.
-    columns = [Column("", "", whole=True), *(Column("", texts.one_line(run_id), right=True, whole=True) for run_id in run_ids)]
+    columns = [
+        Column("", "", whole=True),
+        *(Column("", texts.one_line(run_id), right=True, whole=True) for run_id in run_ids),
+    ]
     rows: list[list[Cell]] = []
     for part, lines in parts.items():
         title = _TITLES[part]
@@ -90,7 +95,7 @@ def _run_rows(found: Sequence[GetRunResponse]) -> Rows:
         ("experiment", [output.text(one.run.experiment_id) for one in found]),
         ("name", [output.text(one.run.name, width=40) for one in found]),
         ("started", [output.when(texts.instant(one.run.started_at)) for one in found]),
-        ("seconds", [output.took(seconds_of(one.run, now)) for one in found]),
+        ("took", [output.took(seconds_of(one.run, now)) for one in found]),
     ]
 
 

@@ -26,8 +26,15 @@ from tracker_client.exporters import (
 )
 from tracker_client.exporters.formats import format_of
 
-FormatName = StrEnum("FormatName", [(name, name) for name in FORMATS])
-"""Formats as they are typed."""
+
+class FormatName(StrEnum):
+    """Formats as they are typed."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
 _STDOUT = Path("-")
 
 
@@ -54,16 +61,14 @@ def export(
     one that was there.
     """
     chosen = _format(output_path, format_name)
-    if output_path == _STDOUT and chosen == "parquet" and output.on_terminal():
+    if output_path == _STDOUT and chosen == FormatName.PARQUET and output.on_terminal():
         misuse("Parquet is not for a terminal; name a file with --output")
     with connection(server, api_key) as client:
         try:
             selection = select_metrics(client, runs, metrics or ())
             with _target(output_path) as stream, _progress() as show:
                 writer = open_writer(chosen, stream)
-                report = export_runs(
-                    client, selection, writer, min_step=min_step, max_step=max_step, progress=show
-                )
+                report = export_runs(client, selection, writer, min_step=min_step, max_step=max_step, progress=show)
                 writer.close()
         except (NothingToExport, MissingLibrary) as error:
             fail(str(error))
@@ -94,10 +99,15 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     if not to.is_terminal:
         yield lambda _: None
         return
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich import progress
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} points"), TimeRemainingColumn())
-    with Bar(*columns, console=to, transient=True) as bar:
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,} points"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=to, transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda at: bar.update(
             task, description=texts.one_line(at.run_id, 40), completed=at.points, total=at.expected_points

@@ -6,16 +6,18 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from tracker.v1.resources_pb2 import MetricSeries
 from tracker_client.cli import output, plain, plots, texts
 from tracker_client.cli.options import ApiKey, AsJson, MaxStep, MinStep, RunId, Server
 from tracker_client.cli.session import connection, fail, misuse
 from tracker_client.client import TrackerClient
+from tracker_client.history import Series
 
 PLOT_POINTS = 2_000
 """Points of a curve that a terminal can show."""
@@ -24,26 +26,6 @@ PICTURE_POINTS = 10_000
 _MAX_METRICS = 100
 """As many as a server takes in one call."""
 _LEAST_HEIGHT, _MOST_HEIGHT = 8, 30
-
-
-class Points(Protocol):
-    """A series, or a part of one."""
-
-    @property
-    def name(self) -> str:
-        """The metric."""
-
-    @property
-    def steps(self) -> Sequence[int]:
-        """Of each point."""
-
-    @property
-    def times_unix_ms(self) -> Sequence[int]:
-        """Of each point."""
-
-    @property
-    def values(self) -> Sequence[float]:
-        """Of each point."""
 
 
 def history(
@@ -72,33 +54,32 @@ def history(
     if draws and max_points is None:
         max_points = PLOT_POINTS if output_path is None else PICTURE_POINTS
     with connection(server, api_key) as client:
-        found: Iterable[Points]
-        if max_points is None:
-            found = client.iter_metric_history(run, names, min_step=min_step, max_step=max_step)
+        if not draws and max_points is None:
+            every_point = client.iter_metric_history(run, names, min_step=min_step, max_step=max_step)
+            _check_names(client, run, _print_points(every_point, as_json=as_json))
+            return
+        found = client.get_metric_history(
+            run, names, min_step=min_step, max_step=max_step, max_points=max_points or PLOT_POINTS
+        )
+        if not draws:
+            _check_names(client, run, _print_points(found, as_json=as_json))
+            return
+        _check_names(client, run, {series.name for series in found if not len(series)})
+        curves = [plots.Curve(series.name, series.steps.tolist(), series.values.tolist()) for series in found]
+        if output_path is not None:
+            _save(curves, output_path, title=run)
         else:
-            found = client.get_metric_history(run, names, min_step=min_step, max_step=max_step, max_points=max_points)
-        if draws:
-            found = list(found)
-        else:
-            found = _print_points(found, as_json=as_json)
-        empty = {series.name for series in found if not len(series.steps)}
-        _check_names(client, run, empty)
-        if draws:
-            curves = [plots.Curve(series.name, series.steps, series.values) for series in found]
-            if output_path is not None:
-                _save(curves, output_path, title=run)
-            else:
-                _plot(curves, output.console())
+            _plot(curves, output.console())
 
 
-def _print_points(found: Iterable[Points], *, as_json: bool) -> list[Points]:
-    """Prints them as they come. Returns those without points."""
-    empty: list[Points] = []
+def _print_points(found: Iterable[MetricSeries | Series], *, as_json: bool) -> set[str]:
+    """Prints them as they come. Returns the names of metrics without any."""
+    empty: set[str] = set()
     if not as_json:
         sys.stdout.write("metric\tstep\ttime_unix_ms\tvalue\n")
     for series in found:
         if not len(series.steps):
-            empty.append(series)
+            empty.add(series.name)
         name = texts.field(series.name)
         for step, time, value in zip(series.steps, series.times_unix_ms, series.values, strict=True):
             value = float(value)

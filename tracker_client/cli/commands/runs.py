@@ -19,19 +19,19 @@ _MAX_PAGE = 1_000
 
 _RUN_COLUMNS = (
     Column("run_id", "run", whole=True),
-    Column("status", "status"),
+    Column("status", "status", whole=True),
     Column("experiment_id", "experiment", whole=True),
-    Column("name", "name"),
-    Column("started_at", "started"),
+    Column("name", "name", spare=True),
+    Column("started_at", "started", whole=True, spare=True),
     Column("seconds", "took", right=True),
-    Column("tags", "tags"),
+    Column("tags", "tags", spare=True),
 )
 _EXPERIMENT_COLUMNS = (
     Column("experiment_id", "experiment", whole=True),
     Column("runs", "runs", right=True),
-    Column("name", "name"),
-    Column("created_at", "created"),
-    Column("tags", "tags"),
+    Column("name", "name", spare=True),
+    Column("created_at", "created", whole=True),
+    Column("tags", "tags", spare=True),
 )
 
 
@@ -58,9 +58,7 @@ def runs(
         _say_rest(len(chosen), more, "run")
 
 
-def experiments(
-    limit: Limit = 50, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None
-) -> None:
+def experiments(limit: Limit = 50, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
     """List experiments, newest first."""
     with connection(server, api_key) as client:
         found = client.list_experiments(page_size=min(limit, _MAX_PAGE))

@@ -25,17 +25,17 @@ _METRIC_COLUMNS = (
     Column("last", "last", right=True),
     Column("last_step", "at step", right=True),
     Column("min", "min", right=True),
-    Column("min_step", "at step", right=True),
+    Column("min_step", "at step", right=True, spare=True),
     Column("max", "max", right=True),
-    Column("max_step", "at step", right=True),
-    Column("mean", "mean", right=True),
+    Column("max_step", "at step", right=True, spare=True),
+    Column("mean", "mean", right=True, spare=True),
     Column("final", "final", right=True),
 )
 _LINE_COLUMNS = (Column("part", "part"), Column("name", "name"), Column("value", "value"))
 
 
 def show(run: RunId, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
-    """Show a run: status, config, metadata, and what its metrics amount to."""
+    """Show a run: status, config, metadata, metrics."""
     with connection(server, api_key) as client:
         found = client.get_run(run)
         if as_json:
@@ -75,21 +75,21 @@ def _show_people(to: Console, found: GetRunResponse) -> None:
 
 def arrival(completeness: Completeness) -> str:
     """Whether everything has arrived, in words."""
-    if completeness.complete:
-        return "Everything that was sent has arrived."
     if not completeness.writers:
         return "Its writers do not say what they sent, so nobody can tell whether all has arrived."
+    if completeness.complete:
+        return "Everything that was sent has arrived."
     missing = sum(one.last - one.first + 1 for writer in completeness.writers for one in writer.missing)
     refused = sum(one.last - one.first + 1 for writer in completeness.writers for one in writer.refused)
     dropped = sum(writer.dropped_points for writer in completeness.writers)
-    still_open = sum(not writer.closed for writer in completeness.writers)
-    facts = [
-        f"{texts.plural(still_open, 'writer')} not closed" if still_open else "",
+    lacking = [
         f"{texts.plural(missing, 'write')} missing" if missing else "",
         f"{texts.plural(refused, 'write')} refused" if refused else "",
         f"{texts.plural(dropped, 'point')} given up by the writers" if dropped else "",
     ]
-    return f"Not everything has arrived: {', '.join(filter(None, facts))}."
+    still_open = sum(not writer.closed for writer in completeness.writers)
+    known = f"Not everything has arrived: {', '.join(filter(None, lacking))}" if any(lacking) else "Nothing is missing"
+    return f"{known}; {texts.plural(still_open, 'writer')} may send more." if still_open else f"{known}."
 
 
 def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
@@ -135,11 +135,7 @@ def _metric_row(metric: MetricSummary) -> list[Cell]:
 
 def _without_empty(table: Table) -> Table:
     """Without columns that no row has anything in."""
-    kept = [
-        index
-        for index in range(len(table.columns))
-        if any(row[index] is not output.NOTHING for row in table.rows)
-    ]
+    kept = [index for index in range(len(table.columns)) if any(row[index] is not output.NOTHING for row in table.rows)]
     return Table([table.columns[index] for index in kept], [[row[index] for index in kept] for row in table.rows])
 
 
@@ -167,5 +163,3 @@ def _lines(found: GetRunResponse) -> Iterator[list[Cell]]:
 
 def _line(part: str, name: str, value: str) -> list[Cell]:
     return [Cell("", part), Cell("", name), Cell("", value)]
-
-

@@ -21,7 +21,10 @@ def stop(
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Ask a run to stop. It hears of it with its next heartbeat, and ends when it is ready to."""
+    """Ask a run to stop.
+
+    It hears of it with its next heartbeat, and ends when it is ready to.
+    """
     with connection(server, api_key) as client:
         # A change of a run that is not there would make it.
         found = client.get_run(run).run

@@ -18,7 +18,7 @@ from tracker_client.cli.session import connection
 _COLUMNS = (
     Column("metric", "metric", whole=True),
     Column("runs", "runs", right=True),
-    Column("non_finite_runs", "not finite", right=True),
+    Column("non_finite_runs", "not finite", right=True, spare=True),
     Column("min", "smallest", right=True),
     Column("min_run_id", "of run", whole=True),
     Column("mean", "mean", right=True),
@@ -33,7 +33,7 @@ def summary(
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Show an experiment: its runs by status, and the range of their final metrics."""
+    """Show an experiment: its runs, and the range of their final metrics."""
     with connection(server, api_key) as client:
         found = client.get_summary(experiment)
         table = Table(_COLUMNS, [_row(one) for one in found.metrics])
@@ -73,9 +73,9 @@ def _show_people(to: Console, found: GetSummaryResponse, table: Table) -> None:
         ]
         columns = (
             Column("run_id", "run", whole=True),
-            Column("status", "status"),
-            Column("name", "name"),
-            Column("created_at", "created"),
+            Column("status", "status", whole=True),
+            Column("name", "name", spare=True),
+            Column("created_at", "created", whole=True, spare=True),
         )
         output.print_grid(to, Table(columns, rows))
 

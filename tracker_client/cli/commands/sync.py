@@ -24,7 +24,10 @@ def sync(
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Send what runs could not send: after a crash, or when the server was away. May be repeated, and interrupted."""
+    """Send what runs have left behind.
+
+    After a crash, or when the server was away. May be interrupted and repeated: nothing is stored twice.
+    """
     with _progress() as show:
         code = run_sync(directory, server=server, api_key=api_key, timeout=timeout, progress=show)
     raise typer.Exit(code)
