@@ -61,5 +61,5 @@ $(RUN_READY): pyproject.toml | $(BIN)/python
 
 $(TEST_READY): pyproject.toml | $(BIN)/python
 	@echo "installing into .venv (once) ..."
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[server,dev,demo]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[server,dev,demo,import,dev-importers]'
 	@touch $(RUN_READY) $@

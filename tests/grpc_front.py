@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -55,7 +55,13 @@ class NoStopFlags:
 class Front:
     """A running server with everything around it that a test may turn."""
 
-    def __init__(self, ingest_limits: IngestLimits | None = None, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self,
+        ingest_limits: IngestLimits | None = None,
+        listen: str = "127.0.0.1:0",
+        api_keys: Iterable[str] = (),
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self.publisher = FakePublisher()
         self.reads = FakeReads()
         self.reads_answered = True
@@ -74,6 +80,8 @@ class Front:
             ),
             ingest=self.ingest,
             reads_answered=lambda: self.reads_answered,
+            api_keys=api_keys,
+            credentials=credentials,
         )
 
     async def start(self) -> None:
@@ -85,9 +93,13 @@ class Front:
 
 
 @asynccontextmanager
-async def running_front(ingest_limits: IngestLimits | None = None) -> AsyncIterator[Front]:
+async def running_front(
+    ingest_limits: IngestLimits | None = None,
+    api_keys: Iterable[str] = (),
+    credentials: grpc.ServerCredentials | None = None,
+) -> AsyncIterator[Front]:
     """A front, stopped afterwards."""
-    front = Front(ingest_limits)
+    front = Front(ingest_limits, api_keys=api_keys, credentials=credentials)
     await front.start()
     try:
         yield front

@@ -15,7 +15,7 @@ SERVICE_DOMAIN: Final = "tracker.v1"
 
 
 class BadSetting(ValueError):
-    """A setting of the client (server, API key, timeout) is wrong. The message names it and says what would be right."""
+    """A setting (server, API key, timeout) is wrong. The message names it and says what would be right."""
 
 
 class TrackerError(Exception):
@@ -95,8 +95,8 @@ class InternalError(TrackerError):
 class ClientClosed(TrackerError):
     """The client was closed, before the call or while it waited."""
 
-    def __init__(self) -> None:
-        super().__init__("the client is closed", code="CANCELLED")
+    def __init__(self, message: str = "the client is closed") -> None:
+        super().__init__(message, code="CANCELLED")
         self.retryable = False
 
 

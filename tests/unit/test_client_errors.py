@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -146,6 +148,13 @@ def test_reasons_of_others_are_none_of_the_services() -> None:
     body = _status(ErrorInfo(reason="RATE_LIMITED", domain="proxy.example.com", metadata={"a": "b"}))
     error = error_of(FakeRpcError("UNAVAILABLE", "later", body))
     assert (error.reason, error.metadata, error.retryable) == ("", {}, True)
+
+
+def test_errors_travel_between_processes() -> None:
+    body = _status(ErrorInfo(reason="R", domain="tracker.v1", metadata={"k": "v"}), RetryInfo())
+    for error in (error_of(FakeRpcError("UNAVAILABLE", "later", body)), errors.ClientClosed()):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_every_code_gives_an_exception() -> None:

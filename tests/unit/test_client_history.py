@@ -7,6 +7,7 @@ import subprocess
 import sys
 from array import array
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ def _series(*parts: MetricSeries) -> list[Series]:
     return builder.finish()
 
 
-def _part(run_id: str, name: str, steps: list[int], values: list[float], **more: object) -> MetricSeries:
-    return MetricSeries(run_id=run_id, name=name, steps=steps, times_unix_ms=steps, values=values, **more)  # type: ignore[arg-type]  # fields by name
+def _part(run_id: str, name: str, steps: list[int], values: list[float], **more: Any) -> MetricSeries:
+    return MetricSeries(run_id=run_id, name=name, steps=steps, times_unix_ms=steps, values=values, **more)
 
 
 @pytest.fixture(params=["numpy", "array"])
@@ -93,7 +94,10 @@ def test_one_name_needs_no_list() -> None:
 
 
 def test_neither_numpy_nor_pandas_is_imported_before_it_is_needed() -> None:
-    program = "import sys, tracker_client.client, tracker_client.aio; print({'numpy', 'pandas', 'google.rpc'} & set(sys.modules))"
+    program = (
+        "import sys, tracker_client.client, tracker_client.aio;"
+        "print({'numpy', 'pandas', 'google.rpc'} & set(sys.modules))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=_ROOT,
