@@ -9,6 +9,7 @@ import typer
 from tracker_client.cli.commands.compare import compare
 from tracker_client.cli.commands.export import export
 from tracker_client.cli.commands.history import history
+from tracker_client.cli.commands.imports import import_
 from tracker_client.cli.commands.runs import experiments, runs
 from tracker_client.cli.commands.show import show
 from tracker_client.cli.commands.stop import stop
@@ -32,10 +33,10 @@ app = typer.Typer(
 for panel, functions in {
     _READ: (runs, experiments, show, summary, history, compare, tail),
     _WRITE: (stop,),
-    _MOVE: (export, sync),
+    _MOVE: (import_, export, sync),
 }.items():
     for function in functions:
-        app.command(rich_help_panel=panel)(function)
+        app.command(function.__name__.rstrip("_"), rich_help_panel=panel)(function)
 app.command(rich_help_panel="About")(version)
 
 

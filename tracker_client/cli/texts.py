@@ -104,6 +104,12 @@ def one_line(text: str, width: int = 0) -> str:
     return line if not width or len(line) <= width else f"{line[: width - 1]}…"
 
 
+def end_of(path: str, width: int) -> str:
+    """The last so many characters of a path, which tell more than the first."""
+    line = one_line(path)
+    return line if len(line) <= width else f"…{line[1 - width :]}"
+
+
 def field(text: str) -> str:
     r"""For a column of tab-separated lines: tab, line breaks and backslash as \t, \n, \r and \\, control characters
     as \x1b.
