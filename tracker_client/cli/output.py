@@ -51,6 +51,8 @@ class Column:
     """Numbers stand to the right."""
     whole: bool = False
     """Not cut, as it is to be copied."""
+    tail: bool = False
+    """Of a text that is cut, the end stays, as of paths."""
     spare: bool = False
     """Left out where there is no room for all."""
 
@@ -159,8 +161,14 @@ def print_grid(to: Console, table: Table) -> None:
             width=width,
         )
     for row in table.rows:
-        grid.add_row(*(Text(row[index].shown, row[index].style) for index in kept))
+        cells = zip(kept, given, strict=True)
+        grid.add_row(*(Text(_cut(table.columns[index], row[index], width), row[index].style) for index, width in cells))
     to.print(grid)
+
+
+def _cut(column: Column, cell: Cell, width: int | None) -> str:
+    # Of everything else rich cuts the end, and folds numbers.
+    return texts.end_of(cell.shown, width) if column.tail and width is not None else cell.shown
 
 
 def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:

@@ -11,6 +11,8 @@ from tracker_client.exporters.formats import Writer
 
 METRICS_PER_CALL = 100
 """As many as a server takes in one GetMetricHistory."""
+PAGE_POINTS = 25_000
+"""Points in memory at a time. Pages of 100,000 are no faster."""
 
 
 class NothingToExport(ValueError):
@@ -84,7 +86,10 @@ def export_runs(
         names = list(metrics)
         for start in range(0, len(names), METRICS_PER_CALL):
             chosen = names[start : start + METRICS_PER_CALL]
-            for series in client.iter_metric_history([run_id], chosen, min_step=min_step, max_step=max_step):
+            found = client.iter_metric_history(
+                run_id, chosen, min_step=min_step, max_step=max_step, page_size=PAGE_POINTS
+            )
+            for series in found:
                 if series.steps:
                     writer.write(series)
                     written.add((run_id, series.name))

@@ -26,7 +26,7 @@ _COLUMNS = (
     Column("points", "points", right=True),
     Column("metrics", "metrics", right=True),
     Column("format", "format", whole=True),
-    Column("path", "from"),
+    Column("path", "from", tail=True),
 )
 _STYLES = {"failed": "red", "already there": "dim"}
 _CSV = "CSV logs"
@@ -133,7 +133,7 @@ def _row(source: SourceReport) -> list[Cell]:
         output.count(source.points),
         output.count(source.series),
         output.text(source.format),
-        Cell(texts.end_of(source.path, 60), source.path),
+        output.text(source.path),
     ]
 
 
