@@ -35,7 +35,7 @@ class Curve:
         gap = False
         for step, value in zip(self.steps, self.values, strict=True):
             if math.isfinite(value):
-                if gap:
+                if gap and steps:
                     breaks.append(len(steps))
                 steps.append(int(step))
                 values.append(float(value))
