@@ -63,6 +63,12 @@ def test_a_table_without_rows_has_its_header() -> None:
     assert _printed(80, Table(_COLUMNS, []))[0].split() == ["run", "name", "from", "value", "tags"]
 
 
+def test_a_spare_column_with_nothing_in_it_goes() -> None:
+    row = [*_ROW[:4], output.NOTHING]
+    assert "tags" not in _printed(120, Table(_COLUMNS, [row]))[0]
+    assert "tags" in _printed(120, Table(_COLUMNS, [row, _ROW]))[0]
+
+
 def test_markup_of_others_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_pairs(output.console(), [("[red]name[/red]", output.text("[bold]x[/bold] :smile:"))])
     assert "[red]name[/red]" in (shown := capsys.readouterr().out)

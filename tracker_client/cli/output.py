@@ -54,7 +54,7 @@ class Column:
     tail: bool = False
     """Of a text that is cut, the end stays, as of paths."""
     spare: bool = False
-    """Left out where there is no room for all."""
+    """Left out where no row has anything in it, or there is no room for all."""
 
     @property
     def firm(self) -> bool:
@@ -144,6 +144,7 @@ def print_lines(table: Table) -> None:
 
 def print_grid(to: Console, table: Table) -> None:
     """A table for people. Where it is too wide, spare columns go, the last ones first; then texts are cut."""
+    table = _without_empty(table)
     widths = [
         max(cell_len(text) for text in (column.title, *(row[index].shown for row in table.rows)))
         for index, column in enumerate(table.columns)
@@ -164,6 +165,15 @@ def print_grid(to: Console, table: Table) -> None:
         cells = zip(kept, given, strict=True)
         grid.add_row(*(Text(_cut(table.columns[index], row[index], width), row[index].style) for index, width in cells))
     to.print(grid)
+
+
+def _without_empty(table: Table) -> Table:
+    kept = [
+        index
+        for index, column in enumerate(table.columns)
+        if not (column.spare and table.rows and all(row[index] is NOTHING for row in table.rows))
+    ]
+    return Table([table.columns[index] for index in kept], [[row[index] for index in kept] for row in table.rows])
 
 
 def _cut(column: Column, cell: Cell, width: int | None) -> str:

@@ -133,8 +133,14 @@ def _row(source: SourceReport) -> list[Cell]:
         output.count(source.points),
         output.count(source.series),
         output.text(source.format),
-        output.text(source.path),
+        Cell(texts.one_line(_from_here(source.path)), source.path),
     ]
+
+
+def _from_here(path: str) -> str:
+    """Relative to where the command was started, if it is below."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _columns(mapping: CsvMapping) -> str:

@@ -29,7 +29,7 @@ _METRIC_COLUMNS = (
     Column("max", "max", right=True),
     Column("max_step", "at step", right=True, spare=True),
     Column("mean", "mean", right=True, spare=True),
-    Column("final", "final", right=True),
+    Column("final", "final", right=True, spare=True),
 )
 _LINE_COLUMNS = (Column("part", "part"), Column("name", "name"), Column("value", "value"))
 
@@ -63,7 +63,7 @@ def _show_people(to: Console, found: GetRunResponse) -> None:
             output.print_pairs(to, pairs, indent=2)
     if found.metrics:
         output.heading(to, f"Metrics ({len(found.metrics):,})")
-        output.print_grid(to, _without_empty(Table(_METRIC_COLUMNS, [_metric_row(one) for one in found.metrics])))
+        output.print_grid(to, Table(_METRIC_COLUMNS, [_metric_row(one) for one in found.metrics]))
     if len(found.attempts) > 1:
         output.heading(to, "Attempts")
         for attempt in found.attempts:
@@ -131,12 +131,6 @@ def _metric_row(metric: MetricSummary) -> list[Cell]:
         output.number(metric.mean if metric.HasField("mean") else None),
         output.number(metric.final_value if metric.HasField("final_value") else None),
     ]
-
-
-def _without_empty(table: Table) -> Table:
-    """Without columns that no row has anything in."""
-    kept = [index for index in range(len(table.columns)) if any(row[index] is not output.NOTHING for row in table.rows)]
-    return Table([table.columns[index] for index in kept], [[row[index] for index in kept] for row in table.rows])
 
 
 def _lines(found: GetRunResponse) -> Iterator[list[Cell]]:
