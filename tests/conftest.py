@@ -6,11 +6,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pika
 import pytest
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
+from tracker_server.broker.topology import SETTLED
 
 # grpc's fork handlers abort the child when calls are under way, and starting a server's tool as another user forks.
 # Read when grpc is first imported.
@@ -60,9 +63,12 @@ def postgresql(servers_directory: Path) -> Iterator[PostgreSQL]:
 
 @pytest.fixture
 def amqp_url(rabbitmq: RabbitMQ) -> Iterator[str]:
-    """An empty virtual host of the session's RabbitMQ, gone after the test."""
+    """An empty virtual host of the session's RabbitMQ, gone after the test. Nobody kills that one, so queues are used at once."""
     name = f"test-{uuid.uuid4().hex}"
-    yield rabbitmq.add_vhost(name)
+    url = rabbitmq.add_vhost(name)
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        connection.channel().exchange_declare(SETTLED, "direct", durable=True)
+    yield url
     rabbitmq.delete_vhost(name)
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from tracker.v1 import tracker_service_pb2 as messages
 from tracker.v1.resources_pb2 import Experiment, MetricSeries, Run, RunStatus
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
-from tracker_client.attempts import Attempts, checked_timeout
+from tracker_client.call_attempts import Attempts, checked_timeout
 from tracker_client.channel import endpoint, open_aio_channel
 from tracker_client.client import DEFAULT_TIMEOUT_SECONDS
 from tracker_client.errors import ClientClosed

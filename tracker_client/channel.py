@@ -10,10 +10,8 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from tracker_client.errors import BadSetting
+from tracker_client.settings import DEFAULT_SERVER, BadSetting
 
-DEFAULT_SERVER: Final = "127.0.0.1:50051"
-"""Where a tracker listens unless told otherwise."""
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 """Largest answer that is taken. Pages end at 3 MiB, but one item always fits, whatever its size."""
 

@@ -14,10 +14,6 @@ SERVICE_DOMAIN: Final = "tracker.v1"
 """Of the service's own reasons; a proxy's are none of ours."""
 
 
-class BadSetting(ValueError):
-    """A setting (server, API key, timeout) is wrong. The message names it and says what would be right."""
-
-
 class TrackerError(Exception):
     """A call failed. Its text is the message; docs/contract.md lists the reasons."""
 

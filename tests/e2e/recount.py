@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -182,9 +183,12 @@ def check_summary(answer: public.GetSummaryResponse, load: Load, expected: dict[
 
 def check_mean(mean: float, values: Sequence[float]) -> None:
     """A mean, as exactly as doubles added in any order allow."""
-    scale = math.fsum(abs(value) / len(values) for value in values)
-    right = math.fsum(value / len(values) for value in values)
-    assert abs(mean - right) <= 1e-12 * len(values) * scale, (mean, right)
+    # Exactly: a quarter of the smallest double is 0 as a double.
+    exact = [Fraction(value) for value in values]
+    right = sum(exact, Fraction()) / len(exact)
+    scale = sum((abs(value) for value in exact), Fraction())
+    allowed = Fraction(1e-12) * scale + Fraction(math.ulp(0.0))
+    assert abs(Fraction(mean) - right) <= allowed, (mean, float(right))
 
 
 def fresh_summary(stub: rpc.TrackerServiceStub, experiment_id: str, token: str) -> public.GetSummaryResponse:

@@ -25,8 +25,10 @@ _CUT = sqlalchemy.text(
     "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
 )
 _STATES = sqlalchemy.text(
-    "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND client_port = :port"
+    "SELECT state, wait_event FROM pg_stat_activity WHERE datname = current_database() AND client_port = :port"
 )
+_STANDS_STILL = {("idle in transaction", "ClientRead"), ("active", "ClientRead")}
+"""What a backend says whose client is silent in the middle of a transaction: between two statements, or in a COPY."""
 
 
 @pytest.mark.timeout(180)
@@ -44,8 +46,7 @@ def test_a_consumer_stopped_in_mid_transaction_and_resumed_applies_nothing_twice
         for table in ("writers", "series", "chunk_tail", "runs"):
             with locked(engine, table):
                 stopped, port = stop_one(engine, full)
-            state = engine_state(engine, port)
-            assert state == "idle in transaction", state
+            assert wait_until(partial(stands_still, engine, port), 10), backend(engine, port)
             until = time.monotonic() + STILL_SECONDS
             while time.monotonic() < until:
                 load.wait_acknowledged(5)
@@ -113,17 +114,18 @@ def stop_one(engine: sqlalchemy.Engine, deployment: Deployment) -> tuple[Tracker
     return consumer, port
 
 
+def stands_still(engine: sqlalchemy.Engine, port: int) -> bool:
+    """Whether a connection is in a transaction in which nothing happens."""
+    return backend(engine, port) in _STANDS_STILL
+
+
 def ended(engine: sqlalchemy.Engine, port: int) -> bool:
     """Whether a connection is gone."""
-    return engine_state(engine, port) is None
+    return backend(engine, port) is None
 
 
-def engine_state(engine: sqlalchemy.Engine, port: int) -> str | None:
-    """What a connection's backend does, None when it has ended; once it does something else than wait for a lock."""
-    deadline = time.monotonic() + 10
-    while True:
-        with engine.connect() as connection:
-            state = connection.execute(_STATES, {"port": port}).scalar_one_or_none()
-        if state != "active" or time.monotonic() > deadline:
-            return state
-        time.sleep(0.01)
+def backend(engine: sqlalchemy.Engine, port: int) -> tuple[str, str | None] | None:
+    """What a connection's backend does, and what it waits for; None when it has ended."""
+    with engine.connect() as connection:
+        row = connection.execute(_STATES, {"port": port}).one_or_none()
+    return None if row is None else (row.state, row.wait_event)

@@ -46,6 +46,10 @@ def stack(servers_directory: Path) -> Iterator[Stack]:
     """A stack of this module's own, since its servers get killed."""
     stack = Stack(servers_directory / "own")
     start_all(*stack.servers)
+    publish(stack.rabbitmq.url, b"")
+    assert fetch(stack.rabbitmq.url) == b""
+    # What RabbitMQ would write only after a while: else the queue, being new, would not survive a kill.
+    stack.rabbitmq.evaluate("[dets:sync(Table) || Table <- dets:all()]")
     yield stack
     stop_all(*stack.servers)
     for server in stack.servers:

@@ -21,6 +21,7 @@ from tracker_client import errors
 from tracker_client.aio import AsyncTrackerClient
 from tracker_client.channel import endpoint, open_channel
 from tracker_client.client import TrackerClient
+from tracker_client.settings import BadSetting
 from tracker_server import tokens
 
 _VALUES = [0.5, math.nan, math.inf, -math.inf, -0.0]
@@ -216,10 +217,10 @@ async def test_a_closed_client_says_so(caller: Caller) -> None:
 
 async def test_arguments_that_cannot_be(address: str) -> None:
     for kind in (TrackerClient, AsyncTrackerClient):
-        with pytest.raises(errors.BadSetting, match="server is 'nowhere'"):
+        with pytest.raises(BadSetting, match="server is 'nowhere'"):
             kind("nowhere")
-        with pytest.raises(errors.BadSetting, match="timeout is 0"):
+        with pytest.raises(BadSetting, match="timeout is 0"):
             kind(address, timeout=0)
     async with AsyncTrackerClient(address) as client:
-        with pytest.raises(errors.BadSetting, match="timeout is -1"):
+        with pytest.raises(BadSetting, match="timeout is -1"):
             await client.get_server_info(timeout=-1)

@@ -19,7 +19,7 @@ from tests.good_requests import GOOD
 from tests.grpc_front import Front, running_front
 from tracker.v1 import tracker_service_pb2 as messages
 from tracker_client import errors
-from tracker_client.attempts import Attempts
+from tracker_client.call_attempts import Attempts
 from tracker_server.errors import BrokerUnavailable, TooManyOutstanding
 
 _PLAIN = messages.LogMetricRequest(run_id="run", name="loss", value=0.5)

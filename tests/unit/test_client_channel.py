@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tracker_client.channel import CHANNEL_OPTIONS, Endpoint, endpoint
-from tracker_client.errors import BadSetting
+from tracker_client.settings import BadSetting
 from tracker_server.grpc.server import OPTIONS
 
 

@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from tests.good_requests import GOOD
 from tests.rpc_errors import FakeRpcError
 from tracker.v1 import tracker_service_pb2 as public
-from tracker_client.attempts import Attempts, checked_timeout
-from tracker_client.errors import BadSetting, DeadlineExceeded, NotFound, TrackerError, Unavailable
+from tracker_client.call_attempts import Attempts, checked_timeout
+from tracker_client.errors import DeadlineExceeded, NotFound, TrackerError, Unavailable
 from tracker_client.retry import (
     FIRST_DELAY_SECONDS,
     JITTER,
@@ -23,6 +23,7 @@ from tracker_client.retry import (
     decide,
     is_repeatable,
 )
+from tracker_client.settings import BadSetting
 
 _RETRIED = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 

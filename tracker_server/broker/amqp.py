@@ -192,6 +192,13 @@ class Channel:
         )
         return int(answer.method.message_count)
 
+    async def declare_exchange(self, name: str, *, passive: bool) -> None:
+        """Declares a durable direct exchange. passive: only looks; raises ChannelClosed with code 404 when there is none."""
+        await self._call(
+            f"exchange.declare {name}",
+            lambda done: self.raw.exchange_declare(name, "direct", durable=True, passive=passive, callback=done),
+        )
+
     async def confirm_select(self, on_confirm: Callable[[Any], None]) -> None:
         """Asks for confirms; each is given to on_confirm."""
         await self._call("confirm.select", lambda done: self.raw.confirm_delivery(on_confirm, callback=done))

@@ -76,6 +76,7 @@ class Sender:
         self._blocked = self._queue_missing = False
         self._wake.clear()
         await self._topology.declare(connection)
+        await self._topology.settle(connection)
         confirms = await ConfirmChannel.open(
             connection, self._confirm_seconds, self._on_unroutable, lambda: self._forget("the connection was lost")
         )

@@ -20,6 +20,8 @@ PARTITION_LOCKS = 0x7472_6B32
 """Class of the advisory locks that say who consumes a partition."""
 _LAPSED_ROUNDS = 5
 """Rounds without a sign of life after which a consumer counts as dead."""
+_FORGOTTEN_MS = 3_600_000
+"""Age at which a lapsed registration is deleted."""
 
 _log = structlog.get_logger(__name__)
 
@@ -118,13 +120,19 @@ class PostgresAssignment:
             ),
             {"id": self._id},
         )
-        lapsed = connection.execute(
-            text(f"DELETE FROM consumers WHERE seen_ms < {now} - :lapsed RETURNING consumer_id"),  # noqa: S608  # own text
+        # The lapsed stay listed for a while: one that stands still, goes on and stands still again before it has signed
+        # in anew would otherwise keep what it holds for ever.
+        connection.execute(
+            text(f"DELETE FROM consumers WHERE seen_ms < {now} - :forgotten"),  # noqa: S608  # own text
+            {"forgotten": _FORGOTTEN_MS},
+        )
+        rows = connection.execute(
+            text(f"SELECT consumer_id, seen_ms < {now} - :lapsed FROM consumers"),  # noqa: S608  # own text
             {"lapsed": self._lapsed_ms},
-        ).scalars()
-        for consumer_id in list(lapsed):
+        ).all()
+        for consumer_id in (consumer_id for consumer_id, lapsed in rows if lapsed):
             self._end_sessions(connection, consumer_id)
-        living: int = connection.execute(text("SELECT count(*) FROM consumers")).scalar_one()
+        living = sum(not lapsed for _, lapsed in rows)
         return math.ceil(self._partitions / max(1, living))
 
     @staticmethod
@@ -136,7 +144,8 @@ class PostgresAssignment:
             ),
             {"name": consumer_id},
         ).all()
-        _log.warning("consumer lapsed", consumer=consumer_id, sessions_ended=len(ended))
+        if ended:
+            _log.warning("consumer lapsed", consumer=consumer_id, sessions_ended=len(ended))
 
     def _take(self, connection: Connection, share: int) -> frozenset[int]:
         for partition in range(self._partitions):

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import grpc
 from google.protobuf.message import Message
 
-from tracker_client.errors import BadSetting, DeadlineExceeded, TrackerError, error_of
+from tracker_client.errors import DeadlineExceeded, TrackerError, error_of
 from tracker_client.retry import GiveUp, attempt_seconds, decide, is_repeatable
+from tracker_client.settings import BadSetting
 
 
 def checked_timeout(timeout: float) -> float:

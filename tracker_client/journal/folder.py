@@ -1,0 +1,129 @@
+"""Where journals lie, and who owns one.
+
+DIRECTORY/journals/RUN~WRITER/owner.lock    locked by the process that writes, for as long as it lives
+DIRECTORY/journals/RUN~WRITER/status        from the sender to the owner, see status.py
+DIRECTORY/journals/RUN~WRITER/000001.seg    the segments, in order
+DIRECTORY/refused/                          what a server can never take
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from tracker_client.journal.frames import Identity
+
+_DIRECTORY_MODE: Final = 0o750
+_SUFFIX: Final = ".seg"
+_LOCK: Final = "owner.lock"
+
+
+class JournalFolder:
+    """The directory of one journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def status_path(self) -> Path:
+        """The page from the sender to the owner."""
+        return self.path / "status"
+
+    def segment_path(self, number: int) -> Path:
+        """The file of the n-th segment, counted from 1."""
+        return self.path / f"{number:06d}{_SUFFIX}"
+
+    def segment_numbers(self) -> list[int]:
+        """Of the segments that are there, ascending."""
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - polled often, and only the names matter
+        except FileNotFoundError:
+            return []
+        stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        return sorted(int(stem) for stem in stems if stem.isdigit())
+
+    def size(self) -> int:
+        """Bytes that its segments take up on disk."""
+        total = 0
+        for number in self.segment_numbers():
+            with contextlib.suppress(FileNotFoundError):
+                total += self.segment_path(number).stat().st_size
+        return total
+
+    def lock(self) -> int | None:
+        """Becomes the owner: the descriptor that holds the lock until it is closed; None when there is an owner.
+
+        Raises OSError.
+        """
+        return take_lock(self.path / _LOCK)
+
+    def owned(self) -> bool:
+        """Whether its process lives."""
+        return is_locked(self.path / _LOCK)
+
+    def remove(self) -> None:
+        """Deletes it, unless somebody owns it. What cannot be deleted stays."""
+        with contextlib.suppress(OSError):
+            lock = self.lock()
+            if lock is not None:
+                shutil.rmtree(self.path, ignore_errors=True)
+                os.close(lock)
+
+
+def create_folder(directory: Path, identity: Identity) -> tuple[JournalFolder, int]:
+    """A new journal's folder, and the descriptor that holds its lock. Raises OSError."""
+    name = f"{identity.run_id}~{identity.writer_id}"
+    hidden = JournalFolder(journals_path(directory) / f".{name}")
+    hidden.path.mkdir(mode=_DIRECTORY_MODE, parents=True)
+    # Locked before anybody can find it: to others a journal without an owner is one whose process has died.
+    lock = take_lock(hidden.path / _LOCK)
+    assert lock is not None, "nobody else knows this name"
+    return JournalFolder(hidden.path.rename(journals_path(directory) / name)), lock
+
+
+def list_folders(directory: Path) -> list[JournalFolder]:
+    """All journals below a directory, in no order."""
+    try:
+        with os.scandir(journals_path(directory)) as entries:
+            return [JournalFolder(Path(entry.path)) for entry in entries if entry.name[0] != "." and entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def journals_path(directory: Path) -> Path:
+    """Where a directory's journals are."""
+    return directory / "journals"
+
+
+def take_lock(path: Path) -> int | None:
+    """Locks a file, made if need be; the descriptor to be kept, or None when somebody has it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock. A file that is not there is not locked."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared: two that look at the same time do not take each other for the owner.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

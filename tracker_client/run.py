@@ -1,0 +1,233 @@
+"""A run, as a training script has it in hand. None of its methods waits for a server, and none raises what training must not see."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from tracker.v1 import resources_pb2 as data
+from tracker.v1 import tracker_service_pb2 as calls
+from tracker_client import requests, values
+from tracker_client.exits import describe, exits
+from tracker_client.finish import DEFAULT_FINISH_SECONDS, Outcome, wait_until_sent
+from tracker_client.journal.frames import Method
+from tracker_client.journal.writer import TooWide
+from tracker_client.reporter import Reporter
+from tracker_client.run_journal import RunJournal
+from tracker_client.run_views import RunConfig, RunSummary
+
+Status = Literal["completed", "failed", "cancelled", "preempted"]
+_STATUSES: Final[Mapping[str, data.RunStatus.ValueType]] = {
+    "completed": data.RUN_STATUS_COMPLETED,
+    "failed": data.RUN_STATUS_FAILED,
+    "cancelled": data.RUN_STATUS_CANCELLED,
+    "preempted": data.RUN_STATUS_PREEMPTED,
+}
+_ERROR: Final = "error"
+"""Metadata key of what ended a run."""
+
+
+class Run:
+    """One training job. Made by `tracker_client.init`."""
+
+    def __init__(self, journal: RunJournal, reporter: Reporter, *, experiment: str, leads: bool) -> None:
+        """leads: whether this process starts and ends the run, as rank 0 does."""
+        self._journal = journal
+        self._reporter = reporter
+        self.leads = leads
+        """Whether this process starts and ends the run."""
+        self._tags: tuple[str, ...] = ()
+        self._finished = False
+        self._on_finish: list[Callable[[], None]] = []
+        self.id = journal.run_id
+        """Its id; of the caller or made by init."""
+        self.experiment = experiment
+        """The experiment's id; empty when none was named."""
+        self.attempt = journal.attempt
+        """The number of this start of the run."""
+        self.config = RunConfig(self._change)
+        """What it is configured with: a dict whose changes are sent."""
+        self.summary = RunSummary(reporter)
+        """Final metrics: what it is to be judged by, sent when it ends. They replace the last values in summaries."""
+
+    # ------------------------------------------------------------ logging
+
+    def log(self, metrics: Mapping[str, object], step: int | None = None, *, time: object = None) -> None:
+        """Logs numbers by name. What it has returned for survives the process, whatever becomes of it.
+
+        metrics: Python, NumPy or PyTorch numbers; nested dicts get names joined by "/". step: None: one after the last.
+        time: seconds since 1970 or a datetime with its time zone; None: now.
+        """
+        try:
+            self._journal.append(metrics, step, int(clock.time() * 1000) if time is None else values.clean_time(time))
+        except Exception:  # noqa: BLE001 - whatever a value does, the slow way finds out and says it
+            self._log_slowly(metrics, step, time)
+
+    def _log_slowly(self, metrics: object, step: object, time: object) -> None:
+        """For what `log` could not simply take."""
+        try:
+            if self._finished:
+                return self._mistake(f"log() was called after run {self.id} had finished; this is not logged")
+            numbers, problems = values.clean_metrics(metrics)
+            for problem in problems:
+                self._mistake(problem, TypeError)
+            whole = None if step is None else values.clean_step(step)
+            time_ms = int(clock.time() * 1000) if time is None else values.clean_time(time)
+        except ValueError as problem:
+            return self._mistake(str(problem))
+        if numbers:
+            self._append_parts(numbers, whole, time_ms)
+        elif isinstance(metrics, Mapping) and not metrics:
+            self._mistake("log() was given no metrics")
+        return None
+
+    def _append_parts(self, numbers: dict[str, float], step: int | None, time_ms: int) -> None:
+        try:
+            self._journal.append(numbers, step, time_ms)
+        except TooWide:
+            first, second = values.halves(numbers)
+            step = self._journal.next_step() if step is None else step
+            self._append_parts(first, step, time_ms)
+            self._append_parts(second, step, time_ms)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._reporter.warn(f"something could not be logged: {describe(error)}", key="not logged")
+
+    # ------------------------------------------------------------ what is known of it
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Labels that this process has given it. Setting them replaces all of its labels."""
+        return self._tags
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        self._tags = tuple(requests.tag_list(tags))
+        self._change(requests.run_changes(tags=self._tags), paths=("tags",))
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether somebody asked it to stop (`tracker stop`): save a checkpoint, and finish."""
+        return self._journal.stop_requested
+
+    @property
+    def directory(self) -> Path | None:
+        """Where its journals are; None when nothing is kept."""
+        return self._journal.directory
+
+    def set_name(self, name: str) -> None:
+        """A name for people, at most 256 characters."""
+        self._change(requests.run_changes(name=name))
+
+    def set_notes(self, notes: str) -> None:
+        """Free text, at most 65,536 characters."""
+        self._change(requests.run_changes(notes=notes))
+
+    def log_metadata(self, metadata: Mapping[str, object]) -> None:
+        """Free keys and values, merged by key."""
+        self._change(requests.run_changes(metadata=metadata))
+
+    def log_artifact(self, name: str, uri: str | Path) -> None:
+        """Where something lies that the run has made. A path becomes a file:// URI. The thing itself is not moved."""
+        where = uri.expanduser().absolute().as_uri() if isinstance(uri, Path) else uri
+        self._change(requests.run_changes(artifacts={name: where}))
+
+    def keep_tags(self, tags: Iterable[str]) -> None:
+        """Labels that have been sent with the start already."""
+        self._tags = tuple(tags)
+
+    def _change(self, changes: calls.RunChanges, paths: tuple[str, ...] = ()) -> None:
+        """Sends changes. paths: of the fields to be replaced; empty: what is not empty is merged."""
+        if self._finished:
+            return self._mistake(f"run {self.id} has finished; what was changed afterwards is not sent")
+        request = calls.UpdateRunRequest(run_id=self.id, attempt=self.attempt, changes=changes)
+        request.update_mask.paths.extend(paths)
+        request.timestamp.CopyFrom(requests.timestamp(int(clock.time() * 1000)))
+        return self._journal.send(Method.UPDATE_RUN, request)
+
+    # ------------------------------------------------------------ its end
+
+    def finish(self, status: Status = "completed", *, timeout: float = DEFAULT_FINISH_SECONDS, error: str = "") -> bool:
+        """Ends this process's part of the run, and waits until all of it has arrived, at most timeout seconds.
+
+        The process that leads (rank 0) ends the run with it. error: what went wrong, for people. Returns whether all
+        has arrived; what has not is on disk, and a warning says how to send it. Calling it again does nothing.
+        """
+        if self._finished:
+            return True
+        if status not in _STATUSES:
+            self._mistake(f"status is {status!r}; it must be one of {', '.join(_STATUSES)}; taken as failed")
+            status = "failed"
+        for call in self._on_finish:
+            call()
+        if self.leads:
+            self._send_end(status, error)
+        self._finished = True
+        exits.remove(self)
+        outcome = wait_until_sent(self._journal, timeout)
+        self._tell(outcome)
+        return outcome.sent
+
+    def _send_end(self, status: str, error: str) -> None:
+        request = calls.RunCompletedRequest(
+            run_id=self.id,
+            experiment_id=self.experiment,
+            status=_STATUSES[status],
+            final_metrics=self.summary.numbers(),
+            metadata=requests.texts({_ERROR: error} if error else {}),
+            timestamp=requests.timestamp(int(clock.time() * 1000)),
+            attempt=self.attempt,
+        )
+        self._journal.send(Method.RUN_COMPLETED, request)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if outcome.message:
+            self._reporter.warn(outcome.message)
+
+    def end(self, reason: str, error: str, timeout: float | None) -> None:
+        """See exits.Exiting."""
+        ended: Status = "failed"
+        for known in ("completed", "cancelled", "preempted"):
+            ended = known if known == reason else ended
+        self.finish(ended, timeout=DEFAULT_FINISH_SECONDS if timeout is None else timeout, error=error)
+
+    def interrupt(self) -> None:
+        """See exits.Exiting."""
+        self._journal.interrupt()
+
+    def forked(self) -> None:
+        """See exits.Exiting. The child has a journal of its own, once it logs; the run is the parent's to end."""
+        self.leads = False
+        self._on_finish.clear()
+        self._journal.forked()
+
+    def before_finish(self, call: Callable[[], None]) -> None:
+        """Calls this when it ends, before its end is logged."""
+        self._on_finish.append(call)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+            self.finish()
+        elif isinstance(error, KeyboardInterrupt):
+            self.finish("cancelled", error=describe(error))
+        else:
+            self.finish("failed", error=describe(error))
+
+    def __reduce__(self) -> tuple[Callable[..., Run], tuple[object, ...]]:
+        """In another process (spawn), the same run with a journal of its own."""
+        from tracker_client.start import join
+
+        return join, (self._journal.settings, self.id, self.experiment, self.attempt)
+
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!r}, experiment={self.experiment!r}, attempt={self.attempt})"
+
+    def _mistake(self, message: str, kind: type[Exception] = ValueError) -> None:
+        self._reporter.mistake(lambda: kind(message))
