@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,14 @@ import pytest
 
 from deploy.servers.processes import wait_until
 from tests.e2e.deployment import Deployment
-from tests.e2e.terminal import COMMAND, environment, in_pipe, on_terminal, rows
+from tests.e2e.terminal import COMMAND, Done, environment, in_pipe, on_terminal, rows
 from tracker.v1 import resources_pb2 as resources
 from tracker.v1 import tracker_service_pb2 as messages
 from tracker_client import to_config
 from tracker_client.client import TrackerClient
 
 _NOWHERE = "127.0.0.1:1"
+_PATH = os.pathsep.join(path for path in sys.path if path)
 _START_MS = 1_700_000_000_000
 _STEPS = range(50)
 _LOSSES = [math.nan if step == 7 else math.inf if step == 8 else 1 / (step + 1) for step in _STEPS]
@@ -351,6 +352,37 @@ def test_import_names_what_it_cannot_read(tracked: Tracked, tmp_path: Path) -> N
     assert "missing: there is no such file or folder" in done.err
 
 
+_OFFLINE = """
+import tracker_client as tracker
+with tracker.init(experiment="offline", run_id={run_id!r}, mode="offline", capture=False) as run:
+    for step in range(500):
+        run.log({{"loss": 1 / (step + 1)}}, step=step)
+"""
+
+
+@pytest.mark.parametrize("shell", [in_pipe, on_terminal])
+def test_sync_sends_what_a_run_has_left(tracked: Tracked, tmp_path: Path, shell: Callable[..., Done]) -> None:
+    run_id = f"offline-{uuid.uuid4().hex[:8]}"
+    left = subprocess.run(
+        [sys.executable, "-c", _OFFLINE.format(run_id=run_id)],
+        env={**environment(_NOWHERE), "PYTHONPATH": _PATH, "TRACKER_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert left.returncode == 0, left.stderr
+    away = shell(_NOWHERE, "sync", str(tmp_path), "--timeout", "0.5")
+    assert away.code == 3
+    assert "1 journal not sent: UNAVAILABLE" in " ".join((away.out + away.err).split())
+    done = shell(tracked.address, "sync", str(tmp_path), "--server", tracked.address)
+    assert done.code == 0
+    assert "sent 500 points; 1 journal done" in done.out
+    assert "sent 0 points" in shell(tracked.address, "sync", str(tmp_path)).out
+    found = rows(in_pipe(tracked.address, "history", run_id, "loss").out)
+    assert [int(row["step"]) for row in found] == list(range(500))
+
+
 def test_sync_of_nothing(tracked: Tracked, tmp_path: Path) -> None:
     done = in_pipe(tracked.address, "sync", cwd=tmp_path)
     assert (done.code, done.out) == (0, "nothing to send: there is no directory .tracker\n")
@@ -452,7 +484,7 @@ def _base_install(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-c", _WITHOUT_TYPER, *arguments],
         cwd=cwd,
-        env={**environment(_NOWHERE), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={**environment(_NOWHERE), "PYTHONPATH": _PATH},
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tracker_client.errors import BadSetting, TrackerError, Unauthenticated
+from tracker_client.errors import TrackerError, Unauthenticated
+from tracker_client.settings import BadSetting
 
 OK = 0
 FAILED = 1

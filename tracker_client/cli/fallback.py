@@ -27,7 +27,9 @@ def run() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tracker sync", description="Send what runs have left in a directory.")
     parser.add_argument("directory", nargs="?", type=Path, help="default: TRACKER_DIR, else .tracker")
-    parser.add_argument("--server", help="HOST:PORT; https://HOST:PORT for TLS. Default: TRACKER_SERVER")
+    parser.add_argument("--server", help="HOST:PORT; https://HOST:PORT for TLS. Default: as the runs named it")
     parser.add_argument("--api-key", help="default: TRACKER_API_KEY")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up after so long; default: never")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="give up after so long; default: when nothing goes through"
+    )
     return parser

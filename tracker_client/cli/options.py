@@ -9,7 +9,7 @@ import typer
 
 from tracker.v1.resources_pb2 import RunStatus
 
-_CONNECTION = "Connection"
+CONNECTION = "Connection"
 
 Server = Annotated[
     str | None,
@@ -17,12 +17,12 @@ Server = Annotated[
         envvar="TRACKER_SERVER",
         metavar="HOST:PORT",
         help="The server; https://HOST:PORT for TLS. Without: 127.0.0.1:50051.",
-        rich_help_panel=_CONNECTION,
+        rich_help_panel=CONNECTION,
     ),
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option(envvar="TRACKER_API_KEY", metavar="KEY", help="The server's API key.", rich_help_panel=_CONNECTION),
+    typer.Option(envvar="TRACKER_API_KEY", metavar="KEY", help="The server's API key.", rich_help_panel=CONNECTION),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]

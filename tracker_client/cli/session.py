@@ -14,7 +14,8 @@ from tracker_client.channel import endpoint
 from tracker_client.cli.exits import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, code_of, explain
 from tracker_client.cli.texts import visible
 from tracker_client.client import TrackerClient
-from tracker_client.errors import BadSetting, TrackerError
+from tracker_client.errors import TrackerError
+from tracker_client.settings import BadSetting
 
 CONTACT_SECONDS = 3.0
 """How long a server may take to answer at all. Calls after that have the client's own, longer time."""
