@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from tracker_client.cli.plots import Curve, describe, step_ticks, terminal_plot
+from tracker_client.cli.plots import Curve, describe, save_plot, step_ticks, terminal_plot
 
 _NAN = math.nan
 
@@ -60,12 +61,21 @@ def test_a_plot_has_its_size_and_its_ends(color: bool, curves: int) -> None:
         ([5], [0.3]),
         ([5, 5, 5], [0.1, 0.2, 0.3]),
         ([0, 1], [2.0, 2.0]),
-        ([-(2**63), 2**63 - 1], [1e300, -1e300]),
+        ([-(2**63), 2**63 - 1], [1.7e308, -1.7e308]),
         ([0, 1], [5e-324, 1.7e308]),
     ],
 )
 def test_odd_curves_can_be_drawn(steps: list[int], values: list[float]) -> None:
     assert terminal_plot([Curve("odd", steps, values)], width=60, height=10, color=False)
+
+
+@pytest.mark.parametrize("name", ["loss", "_hidden", "$x_$ or $", "损失"])
+@pytest.mark.parametrize("values", [[0.5], [_NAN, _NAN], [1.7e308, -1.7e308], []])
+def test_odd_pictures_can_be_drawn(tmp_path: Path, name: str, values: list[float]) -> None:
+    curve = Curve(name, range(len(values)), values)
+    for curves in ([curve], [curve, curve]):
+        save_plot(curves, tmp_path / "x.png", title=name)
+        assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

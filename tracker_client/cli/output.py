@@ -70,7 +70,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
-_GAP = 2
+GAP = 2
 """Between columns."""
 _LEAST_TEXT = 10
 """Characters of a text that stay when it is cut."""
@@ -151,7 +151,7 @@ def print_grid(to: Console, table: Table) -> None:
     ]
     kept = _fitting(table.columns, widths, to.width)
     given = _widths([table.columns[index] for index in kept], [widths[index] for index in kept], to.width)
-    grid = RichTable(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
+    grid = RichTable(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
     for index, width in zip(kept, given, strict=True):
         column = table.columns[index]
         grid.add_column(
@@ -206,7 +206,7 @@ def _widths(columns: Sequence[Column], widths: Sequence[int], width: int) -> lis
 
 
 def _total(widths: Iterable[int]) -> int:
-    return sum(width + _GAP for width in widths) - _GAP
+    return sum(width + GAP for width in widths) - GAP
 
 
 def _least(column: Column, width: int) -> int:

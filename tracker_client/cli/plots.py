@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tracker_client.cli.texts import number, one_line
+from tracker_client.exporters.targets import open_target
 
 COLORS = ("cyan", "yellow", "magenta", "green", "red", "blue")
 """Of the curves, in this order, again and again."""
@@ -16,6 +18,9 @@ _MARKS = ("•", "+", "x", "o", "*", "#")
 """What tells curves apart where there are no colours."""
 _TICKS = 6
 _DPI = 150
+_MOST = 1e300
+_MARKED_POINTS = 60
+"""Pictures of curves with no more points mark each."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def terminal_plot(curves: Sequence[Curve], *, width: int, height: int, color: bo
             continue
         symbol = "hd" if color or len(curves) == 1 else mark(index, len(curves))
         pixel = plotext.pixel(COLORS[index % len(COLORS)]) if color else plotext.pixel()
-        signal = figure.signal(steps, values, marker=plotext.marker(symbol, pixel)).lines()
+        signal = figure.signal(steps, list(map(_within_reach, values)), marker=plotext.marker(symbol, pixel)).lines()
         for position in breaks:
             signal.line(position, False)
         figure.draw(signal)
@@ -93,16 +98,32 @@ def save_plot(curves: Sequence[Curve], path: Path, *, title: str) -> None:
     figure = Figure(figsize=(9, 5), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     for curve in curves:
-        # Gaps stay gaps.
-        axes.plot(curve.steps, curve.values, linewidth=1.2, label=curve.name)
-    axes.set_title(title)
+        # Not finite ones leave gaps; points that stand alone would not be seen without a mark.
+        style = "." if len(curve.steps) <= _MARKED_POINTS else ""
+        values = [_within_reach(value) if math.isfinite(value) else math.nan for value in curve.values]
+        axes.plot(curve.steps, values, linewidth=1.2, marker=style, label=_label(curve.name))
+    axes.set_title(_label(title))
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     if len(curves) == 1:
-        axes.set_ylabel(curves[0].name)
+        axes.set_ylabel(_label(curves[0].name))
     else:
         axes.legend()
-    figure.savefig(path, format="png")
+    with open_target(path) as file, warnings.catch_warnings():
+        # Of letters that its font does not have, and of ranges beyond what floats can subtract.
+        warnings.simplefilter("ignore")
+        figure.savefig(file, format="png")
+
+
+def _within_reach(value: float) -> float:
+    """Axes compute with differences of values, which must be finite too."""
+    return max(-_MOST, min(_MOST, value))
+
+
+def _label(text: str) -> str:
+    """As it is: matplotlib takes $ for formulas, and leaves out what begins with an underscore."""
+    label = one_line(text).replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label
 
 
 def describe(curve: Curve) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -67,25 +67,51 @@ def compare(
 
 
 _ABSENT = object()
+_INDENT = "  "
 _TITLES = {"run": "", "config": "config", "metric": "metrics"}
 
 
 def _show_people(run_ids: Sequence[str], parts: dict[str, Rows], everything: bool) -> None:
-    # One table, so that the columns of all parts stand below each other.
+    to = output.console()
+    names = [name for lines in parts.values() for name, _ in lines]
+    name_width = max(len(texts.one_line(name)) for name in names) + len(_INDENT)
+    widths = [
+        max(len(texts.one_line(run_id)), *(len(cells[index].shown) for lines in parts.values() for _, cells in lines))
+        for index, run_id in enumerate(run_ids)
+    ]
+    for number, (first, last) in enumerate(_groups(widths, to.width - name_width)):
+        if number:
+            to.print()
+        output.print_grid(to, _grid(run_ids[first:last], parts, first, last, everything))
+
+
+def _groups(widths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    """Runs that stand beside each other, from one index up to another: as many as there is room for, at least one."""
+    first = used = 0
+    for index, width in enumerate(widths):
+        if index > first and used + width + output.GAP > room:
+            yield first, index
+            first, used = index, 0
+        used += width + output.GAP
+    yield first, len(widths)
+
+
+def _grid(run_ids: Sequence[str], parts: dict[str, Rows], first: int, last: int, everything: bool) -> Table:
+    """One table, so that the columns of all parts stand below each other."""
+    empty = [Cell("", "")] * len(run_ids)
     columns = [
         Column("", "", whole=True),
         *(Column("", texts.one_line(run_id), right=True, whole=True) for run_id in run_ids),
     ]
     rows: list[list[Cell]] = []
     for part, lines in parts.items():
-        title = _TITLES[part]
-        if title:
-            rows += [[Cell("", "")] * len(columns), [Cell(title, "", "bold"), *[Cell("", "")] * len(run_ids)]]
-        rows += [[Cell(f"  {texts.one_line(name)}", name), *cells] for name, cells in lines]
+        if title := _TITLES[part]:
+            rows += [[Cell("", ""), *empty], [Cell(title, "", "bold"), *empty]]
+        rows += [[Cell(f"{_INDENT}{texts.one_line(name)}", name), *cells[first:last]] for name, cells in lines]
         if not lines:
             same = "the same in all" if part == "config" and not everything else "none"
-            rows.append([Cell(f"  {same}", "", "dim"), *[Cell("", "")] * len(run_ids)])
-    output.print_grid(output.console(), Table(columns, rows))
+            rows.append([Cell(f"{_INDENT}{same}", "", "dim"), *empty])
+    return Table(columns, rows)
 
 
 def _run_rows(found: Sequence[GetRunResponse]) -> Rows:
@@ -93,7 +119,7 @@ def _run_rows(found: Sequence[GetRunResponse]) -> Rows:
     return [
         ("status", [output.status(one.run.status) for one in found]),
         ("experiment", [output.text(one.run.experiment_id) for one in found]),
-        ("name", [output.text(one.run.name, width=40) for one in found]),
+        ("name", [output.text(one.run.name, width=24) for one in found]),
         ("started", [output.when(texts.instant(one.run.started_at)) for one in found]),
         ("took", [output.took(seconds_of(one.run, now)) for one in found]),
     ]
