@@ -50,7 +50,12 @@ class CsvReader:
         for name in folder.files:
             path = folder.path / name
             if path.suffix.lower() == ".csv" or (folder.named and path.suffix.lower() == ".tsv"):
-                if folder.named or self._is_log(path):
+                try:
+                    taken = folder.named or self._is_log(path)
+                except OSError as error:
+                    yield Problem(str(path), f"cannot be read: {error.strerror}")
+                    continue
+                if taken:
                     yield self._source(path, side)
                 else:
                     yield Problem(
@@ -62,6 +67,8 @@ class CsvReader:
         path = source.files[0]
         table = CsvTable(path)
         at_ms = changed_ms(source)
+        if table.columns and all(parse_number(name) is not None for name in table.columns):
+            raise ReadError(f"{path}: its first row has numbers only, so it has no header; put names above the columns")
         try:
             mapping = resolve(table.survey(), self._wish)
         except MappingError as error:

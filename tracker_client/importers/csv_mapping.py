@@ -18,6 +18,11 @@ STEP_NAMES = (
     "time/total_timesteps",
     "misc/total_timesteps",
     "total_steps",
+    "current_steps",
+    "train_step",
+    "env_steps",
+    "env_step",
+    "num_timesteps",
     "timesteps",
     "timestep",
     "timestepssofar",
@@ -28,6 +33,7 @@ STEP_NAMES = (
     "iterations",
     "time/iterations",
     "iter",
+    "num_updates",
     "misc/nupdates",
     "nupdates",
     "update",
@@ -43,6 +49,7 @@ STEP_NAMES = (
 """Names of step columns in lower case, the finest count first."""
 TIME_NAMES = ("timestamp", "_timestamp", "wall_time", "wall time", "walltime", "time", "datetime", "date", "created_at")
 """Names of columns that may hold moments, in lower case."""
+_NEARLY_ALL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +76,9 @@ class ColumnSurvey:
 
     numbers: int = 0
     others: int = 0
-    integral: bool = True
-    """So far every number is one that a step can be."""
-    moments: bool = True
-    """So far every cell is a moment."""
+    integers: int = 0
+    """Numbers that a step can be."""
+    moments: int = 0
 
     def see(self, cell: str, number: float | None) -> None:
         """One more cell that is not empty."""
@@ -80,8 +86,12 @@ class ColumnSurvey:
             self.others += 1
         else:
             self.numbers += 1
-        self.integral = self.integral and number is not None and is_integral(number)
-        self.moments = self.moments and parse_moment(cell) is not None
+        self.integers += number is not None and is_integral(number)
+        self.moments += parse_moment(cell) is not None
+
+    def is_nearly_all(self, count: int) -> bool:
+        """Whether so many cells make the column what they are: a few broken rows do not change that."""
+        return count > 0 and count >= _NEARLY_ALL * (self.numbers + self.others)
 
 
 def guess_step(columns: Mapping[str, ColumnSurvey]) -> str:
@@ -89,7 +99,7 @@ def guess_step(columns: Mapping[str, ColumnSurvey]) -> str:
     named = _by_lower_name(columns)
     for wanted in STEP_NAMES:
         survey = columns.get(named.get(wanted, ""))
-        if survey and survey.numbers and survey.integral:
+        if survey and survey.is_nearly_all(survey.integers):
             return named[wanted]
     return ""
 
@@ -99,7 +109,7 @@ def guess_time(columns: Mapping[str, ColumnSurvey]) -> str:
     named = _by_lower_name(columns)
     for wanted in TIME_NAMES:
         survey = columns.get(named.get(wanted, ""))
-        if survey and survey.numbers + survey.others and survey.moments:
+        if survey and survey.is_nearly_all(survey.moments):
             return named[wanted]
     return ""
 

@@ -24,7 +24,7 @@ from tracker_client.importers.earlier_import import ATTEMPT_KEY, CONTENT_KEY, Im
 from tracker_client.importers.identity import changed_ms, content_of, stamp_of
 from tracker_client.importers.records import Problem, Record, RunSource
 from tracker_client.importers.report import Outcome, Tally
-from tracker_client.importers.requests import Request, Writer, make_requests
+from tracker_client.importers.requests import Experiments, Request, Writer, make_requests
 
 IN_FLIGHT = 4
 """Calls of one run at a time, each of at most 1 MiB."""
@@ -78,15 +78,16 @@ def deliver(
     delivery: Delivery,
     source: RunSource,
     read: Callable[[], Iterator[Record]],
-    experiments: tuple[str, str],
+    experiments: Experiments,
     tally: Tally,
 ) -> Delivered:
-    """Brings a run in. experiments: the one for a run that is there already (empty: as it is), and for a new one.
+    """Brings a run in.
 
     Raises what the client raises, ReadError, OSError and Cancelled. Done again it goes on where it ended.
     """
     stamp, content = stamp_of(source), content_of(source)
     run = find_run(delivery.client, source.run_id)
+    tally.experiment_id = "" if run is None else run.run.experiment_id
     plan = plan_import(source.key, content, changed_ms(source), run)
     if plan.done:
         _tell_refused(plan, tally)
@@ -95,7 +96,8 @@ def deliver(
         _close_earlier(delivery.client, source.run_id, plan)
     writer = Writer(
         run_id=source.run_id,
-        experiment_id=experiments[0 if run is not None else 1],
+        experiments=experiments,
+        is_new=run is None,
         name=source.name,
         writer_id=plan.writer_id,
         attempt=plan.attempt,

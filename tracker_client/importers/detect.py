@@ -12,13 +12,15 @@ from tracker_client.importers.csv_mapping import CsvMapping
 from tracker_client.importers.identity import id_from_text
 from tracker_client.importers.json_lines import JsonLinesReader
 from tracker_client.importers.mlflow import MlflowReader
-from tracker_client.importers.records import Folder, Problem, Reader, ReadError, RunSource
+from tracker_client.importers.records import Folder, Problem, Reader, RunSource
 from tracker_client.importers.tensorboard import TensorBoardReader
 from tracker_client.importers.trainer_state import TrainerStateReader
 from tracker_client.importers.wandb import WandbReader
 
 FORMATS = ("tensorboard", "mlflow", "trainer_state", "csv", "jsonl", "wandb")
 """Names of the formats."""
+_NO_LOGS = frozenset({".git", ".hg", ".svn", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"})
+"""Folders that are not looked into. Other hidden ones are: Guild keeps its runs in `.guild`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def make_readers(formats: Sequence[str] | None = None, mapping: CsvMapping | Non
 
 
 def find_runs(paths: Iterable[str | Path], readers: Sequence[Reader]) -> Iterator[FoundRun | Problem]:
-    """Every run once, in the order of paths and names. Hidden folders are left out unless they are named."""
+    """Every run once, in the order of paths and names."""
     seen: dict[str, RunSource] = {}
     for given in paths:
         root = Path(given).resolve()
@@ -83,8 +85,8 @@ def _find(root: Path, readers: Sequence[Reader]) -> Iterator[tuple[RunSource, Re
             try:
                 for found in reader.find(folder):
                     yield found if isinstance(found, Problem) else (found, reader)
-            except (OSError, ReadError) as error:
-                yield Problem(str(folder.path), f"cannot be looked through for {reader.format}: {error}")
+            except Exception as error:  # noqa: BLE001 - files come from anywhere: none may end an import
+                yield Problem(str(folder.path), f"cannot be looked through for {reader.format}: {error!r}")
 
 
 def _folders(root: Path) -> Iterator[Folder | Problem]:
@@ -93,7 +95,7 @@ def _folders(root: Path) -> Iterator[Folder | Problem]:
         return
     errors: list[OSError] = []
     for path, folders, files in os.walk(root, onerror=errors.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in _NO_LOGS)
         yield Folder(Path(path), tuple(sorted(files)))
         while errors:
             error = errors.pop()

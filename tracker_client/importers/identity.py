@@ -38,7 +38,9 @@ def id_from_key(readable: Iterable[str], key: str) -> str:
 
 def writer_id(key: str, content: str, attempt: int) -> str:
     """The writer of an import."""
-    return str(uuid.uuid5(_NAMESPACE, "\0".join((key, content, str(attempt)))))
+    # Paths may have bytes that are no text.
+    name = "\0".join((key, content, str(attempt))).encode(errors="surrogateescape")
+    return str(uuid.uuid5(_NAMESPACE, hashlib.sha256(name).hexdigest()))
 
 
 def content_of(source: RunSource) -> str:

@@ -15,6 +15,7 @@ from tracker_client.importers.detect import FoundRun, find_runs, make_readers
 from tracker_client.importers.identity import id_from_text
 from tracker_client.importers.records import Ignored, Points, Problem, ReadError, Record, RunStart
 from tracker_client.importers.report import ImportProgress, ImportReport, Outcome, SourceReport, Tally
+from tracker_client.importers.requests import Experiments
 
 _RUNS_AT_ONCE = 4
 
@@ -48,7 +49,10 @@ def import_paths(
     found: list[FoundRun] = []
     problems: list[Problem] = []
     for item in find_runs(paths, readers):
-        found.append(item) if isinstance(item, FoundRun) else problems.append(item)
+        if isinstance(item, FoundRun):
+            found.append(item)
+        else:
+            problems.append(item)
     work = _Import(experiment, len(found), progress)
     with _pool(_RUNS_AT_ONCE * IN_FLIGHT) as calls, _pool(_RUNS_AT_ONCE) as runs:
         delivery = None
@@ -95,13 +99,12 @@ class _Import:
         source = found.source
         tally = Tally(str(source.path))
         named = id_from_text(self.experiment) if self.experiment else ""
-        own = id_from_text(source.experiment) if source.experiment else ""
-        new = named or own or found.folder_experiment
+        experiments = Experiments(named, found.folder_experiment)
         try:
             if delivery is None:
-                delivered = self._dry(found, tally)
+                delivered = self._dry(found, experiments, tally)
             else:
-                delivered = deliver(delivery, source, lambda: found.reader.read(source), (named, new), tally)
+                delivered = deliver(delivery, source, lambda: _read(found), experiments, tally)
         except (ReadError, OSError) as error:
             tally.tell([Problem(str(source.path), f"left out: {error}")])
             delivered = Delivered(Outcome.FAILED)
@@ -117,7 +120,7 @@ class _Import:
             path=str(source.path),
             run_id=source.run_id,
             name=source.name,
-            experiment_id=new,
+            experiment_id=tally.experiment_id,
             outcome=delivered.outcome,
             points=tally.counts.total(),
             series=len(tally.counts),
@@ -131,8 +134,10 @@ class _Import:
         """So many more points are durable."""
         self._tell(path, points=points)
 
-    def _dry(self, found: FoundRun, tally: Tally) -> Delivered:
-        for record in found.reader.read(found.source):
+    def _dry(self, found: FoundRun, experiments: Experiments, tally: Tally) -> Delivered:
+        for record in _read(found):
+            if isinstance(record, RunStart):
+                tally.experiment_id = experiments.of(record)
             self._note(record, tally)
         return Delivered(Outcome.FOUND)
 
@@ -160,6 +165,16 @@ class _Import:
         self.cancelled.set()
 
 
+def _read(found: FoundRun) -> Iterator[Record]:
+    """The records of a run. Raises ReadError and OSError, and nothing else."""
+    try:
+        yield from found.reader.read(found.source)
+    except (ReadError, OSError):
+        raise
+    except Exception as error:
+        raise ReadError(f"cannot be read as {found.source.format}: {error!r}") from error
+
+
 def _is_about_one_run(error: Exception) -> bool:
     """Whether a client's error says that this request is wrong, rather than that no request gets through."""
-    return getattr(error, "code", "") in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+    return getattr(error, "code", "") in ("INVALID_ARGUMENT", "FAILED_PRECONDITION", "INTERNAL")

@@ -25,8 +25,8 @@ from tracker_client.importers.records import (
 from tracker_client.importers.side_config import SIDE_FILES, read_side_config
 from tracker_client.importers.values import as_moment, as_number, as_step
 
-_LOG_NAMES = frozenset({"metrics.json", "result.json"})
-_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+_LOG_NAMES = ("metrics.json", "result.json", "scalars.json", ".log.json", ".jsonl", ".ndjson")
+"""How names of such files end: detectron2's, RLlib's, those of OpenMMLab's two generations, and everybody's."""
 _GENERIC = ("metrics", "result", "log")
 _CONFIG = "config"
 _SAMPLE_LINES = 100
@@ -38,16 +38,20 @@ class JsonLinesReader:
     format = "jsonl"
 
     def find(self, folder: Folder) -> Iterator[RunSource | Problem]:
-        """Files that a framework's log is called, or that end as such files do and have a step."""
+        """Files of such names whose lines have a step, or that were named."""
         side = [folder.path / name for name in SIDE_FILES if (folder.path / name).is_file()]
         for name in folder.files:
             path = folder.path / name
-            if name not in _LOG_NAMES and path.suffix.lower() not in _SUFFIXES:
+            if not name.lower().endswith(_LOG_NAMES):
                 continue
-            sample = list(_objects(path, _SAMPLE_LINES))
+            try:
+                sample = list(_objects(path, _SAMPLE_LINES))
+            except OSError as error:
+                yield Problem(str(path), f"cannot be read: {error.strerror}")
+                continue
             if not sample:
                 yield Problem(str(path), "has no line with a JSON object of its own: left out")
-            elif not (folder.named or name in _LOG_NAMES or _step_name(sample)):
+            elif not (folder.named or _step_name(sample)):
                 yield Problem(str(path), "no log as far as one can see (no step): left out. Name it to take it")
             else:
                 key = f"jsonl\0{path}"

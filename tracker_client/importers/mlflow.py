@@ -10,7 +10,7 @@ from tracker.v1.resources_pb2 import RunStatus
 from tracker_client.importers.identity import changed_ms, id_from_text
 from tracker_client.importers.point_buffer import PointBuffer
 from tracker_client.importers.records import Folder, Problem, ReadError, Record, RunEnd, RunSource, RunStart
-from tracker_client.importers.values import MAX_TIME_MS, MIN_TIME_MS
+from tracker_client.importers.values import MAX_TIME_MS, MIN_TIME_MS, as_moment
 from tracker_client.importers.yaml_file import YamlError, load_yaml
 
 _META = "meta.yaml"
@@ -52,7 +52,6 @@ class MlflowReader:
             key=f"mlflow\0{run}",
             run_id=id_from_text(run),
             name=str(meta.get("run_name") or _text(folder.path / "tags" / "mlflow.runName") or run)[:256],
-            experiment=_experiment(folder.path.parent),
         )
 
     def read(self, source: RunSource) -> Iterator[Record]:
@@ -64,10 +63,12 @@ class MlflowReader:
         fallback_ms = changed_ms(source)
         started_ms = _moment(meta.get("start_time"))
         tags = dict(_entries(source.path / "tags"))
+        experiment = _experiment(source.path.parent)
         yield RunStart(
             started_ms=fallback_ms if started_ms is None else started_ms,
+            experiment=experiment,
             config={name: typed(text) for name, text in _entries(source.path / "params")},
-            metadata={"mlflow.experiment": source.experiment, **tags},
+            metadata={"mlflow.experiment": experiment, **tags},
         )
         buffer = PointBuffer(str(source.path), fallback_ms)
         metrics = source.path / "metrics"
@@ -159,6 +160,8 @@ def _experiment(folder: Path) -> str:
 
 
 def _moment(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_TIME_MS <= value <= MAX_TIME_MS:
-        return None
-    return value
+    # MLflow began with seconds.
+    moment = as_moment(value)
+    if moment is None and isinstance(value, int) and MIN_TIME_MS <= value <= MAX_TIME_MS:
+        return value
+    return moment

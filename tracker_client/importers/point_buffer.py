@@ -80,20 +80,20 @@ class PointBuffer:
     def problems(self) -> Iterator[Problem]:
         """What had to be left out, once for each name."""
         for name, count in self._bad_names.items():
-            yield Problem(self._path, f"{_why_bad(name)}; {count} points left out", f"metric {name[:60]!r}")
+            yield Problem(self._path, f"{why_refused(name)}; {count} points left out", f"metric {name[:60]!r}")
         for name, count in self._bad_steps.items():
             yield Problem(
                 self._path, f"steps that do not fit into 64 bits; {count} points left out", f"metric {name!r}"
             )
 
     def _learn(self, name: str) -> bool:
-        if _why_bad(name):
+        if why_refused(name):
             return False
         self._good_names.add(name)
         return True
 
 
-def _why_bad(name: str) -> str:
+def why_refused(name: str) -> str:
     """Why servers refuse a metric's name; empty when they do not."""
     if not name:
         return "the name is empty"

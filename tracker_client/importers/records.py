@@ -42,8 +42,6 @@ class RunSource:
     """What tells this source from every other one, however often it grows. See identity.py."""
     run_id: str
     name: str
-    experiment: str = ""
-    """The experiment that the source itself names. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class RunStart:
     name: str = ""
     """Empty: the source's."""
     experiment: str = ""
-    """Empty: the source's."""
+    """The experiment that the source itself names. Empty: none."""
     config: Mapping[str, object] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -136,7 +134,10 @@ class Reader(Protocol):
         """The runs of this format that lie in a folder, and what looks like one and cannot be. Raises OSError."""
 
     def read(self, source: RunSource) -> Iterator[Record]:
-        """A run that `find` gave, in memory of one block. The same bytes give the same records. Raises ReadError and OSError."""
+        """A run that `find` gave, in memory of one block. The same bytes give the same records.
+
+        Raises ReadError and OSError.
+        """
 
 
 class ReadError(Exception):

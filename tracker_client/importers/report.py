@@ -96,6 +96,7 @@ class Tally:
     """Points by metric."""
     ignored: Counter[str] = field(default_factory=Counter)
     columns: CsvMapping | None = None
+    experiment_id: str = ""
     problems: list[Problem] = field(default_factory=list)
     _untold: int = 0
 

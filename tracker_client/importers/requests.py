@@ -11,6 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn
 from tracker.v1.tracker_service_pb2 import LogMetricsRequest, RunCompletedRequest, StartRunRequest
 from tracker_client.config import to_config
+from tracker_client.importers.identity import id_from_text
+from tracker_client.importers.point_buffer import why_refused
 from tracker_client.importers.records import Block, Ignored, Points, Problem, Record, RunEnd, RunFacts, RunStart
 from tracker_client.importers.report import Tally
 from tracker_client.importers.side_config import sendable
@@ -19,7 +21,23 @@ Request: TypeAlias = StartRunRequest | LogMetricsRequest | RunCompletedRequest
 _MAX_TEXT_LENGTH = 65_536
 _MAX_NAME_LENGTH = 256
 _MAX_ENTRIES = 1_000
+_MAX_METADATA_BYTES = 512 * 1024
+"""A start with as much, and with the largest config, still is a request that servers take."""
 _V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiments:
+    """Which experiment runs go into, as ids."""
+
+    named: str
+    """By the user; empty: none."""
+    folder: str
+    """For runs that name none themselves."""
+
+    def of(self, start: RunStart) -> str:
+        """The experiment of a run."""
+        return self.named or (id_from_text(start.experiment) if start.experiment else self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +45,9 @@ class Writer:
     """On whose behalf requests are made."""
 
     run_id: str
-    experiment_id: str
-    """Empty: left as it is."""
+    experiments: Experiments
+    is_new: bool
+    """There is no run of this id yet. One that is there keeps its experiment, unless the user names one."""
     name: str
     writer_id: str
     attempt: int
@@ -37,7 +56,7 @@ class Writer:
 
 
 def make_requests(records: Iterable[Record], writer: Writer, tally: Tally) -> Iterator[Request]:
-    """The requests with their sequences, counting from 1; the first is the start. What is no request goes to the tally."""
+    """The requests with their sequences, counting from 1; the first is the start. The tally gets what is no request."""
     sequence = 0
     started = Timestamp()
     for record in records:
@@ -55,12 +74,19 @@ def make_requests(records: Iterable[Record], writer: Writer, tally: Tally) -> It
         elif isinstance(record, RunEnd):
             request = _end(record, tally)
         else:
-            tally.ignore(record) if isinstance(record, Ignored) else tally.tell((record,))
+            _note(record, tally)
             continue
         sequence += 1
         request.run_id, request.writer_id = writer.run_id, writer.writer_id
         request.attempt, request.sequence, request.replay = writer.attempt, sequence, True
         yield request
+
+
+def _note(record: Ignored | Problem, tally: Tally) -> None:
+    if isinstance(record, Ignored):
+        tally.ignore(record)
+    else:
+        tally.tell((record,))
 
 
 def _start(record: RunStart | RunFacts, started: Timestamp, writer: Writer, tally: Tally) -> StartRunRequest:
@@ -70,17 +96,19 @@ def _start(record: RunStart | RunFacts, started: Timestamp, writer: Writer, tall
     own: Mapping[str, str] = {}
     if isinstance(record, RunStart):
         own = writer.metadata
-        request.experiment_id = writer.experiment_id
+        chosen = writer.experiments.of(record)
+        request.experiment_id = chosen if writer.is_new else writer.experiments.named
+        tally.experiment_id = tally.experiment_id or chosen
         request.name = _text((record.name or writer.name)[:_MAX_NAME_LENGTH])
         request.tags.extend(_text(tag) for tag in record.tags[:_MAX_ENTRIES] if 1 <= len(tag) <= _MAX_NAME_LENGTH)
-    _fill_metadata(request.metadata, {**record.metadata, **own}, tally)
+    _fill_metadata(request.metadata, {**own, **record.metadata, **own}, tally)
     return request
 
 
 def _end(record: RunEnd, tally: Tally) -> RunCompletedRequest:
     request = RunCompletedRequest(status=record.status)
     request.timestamp.FromMilliseconds(record.ended_ms)
-    finals = {name: value for name, value in record.final_metrics.items() if _is_name(name)}
+    finals = {name: value for name, value in record.final_metrics.items() if not why_refused(name)}
     request.final_metrics.update(_limited(finals, "final metrics", tally))
     _fill_metadata(request.metadata, record.metadata, tally)
     return request
@@ -93,30 +121,30 @@ def _block(block: Block) -> MetricBlock:
 
 def _fill_metadata(into: Mapping[str, str], metadata: Mapping[str, str], tally: Tally) -> None:
     good = {}
+    size = 0
     for key, value in metadata.items():
-        if not _is_name(key):
-            tally.tell([Problem(tally.path, "no name that metadata can have; left out", f"metadata {key[:60]!r}")])
-        elif len(value) > _MAX_TEXT_LENGTH:
-            what = f"{len(value)} characters, at most {_MAX_TEXT_LENGTH} are taken; left out"
-            tally.tell([Problem(tally.path, what, f"metadata {key!r}")])
+        why = why_refused(key)
+        if len(value) > _MAX_TEXT_LENGTH:
+            why = f"it has {len(value)} characters, at most {_MAX_TEXT_LENGTH} are taken"
+        elif size + len(value.encode(errors="replace")) > _MAX_METADATA_BYTES:
+            why = f"all metadata together have more than {_MAX_METADATA_BYTES} bytes"
+        if why:
+            tally.tell([Problem(tally.path, f"{why}; left out", f"metadata {key[:60]!r}")])
         else:
             good[key] = _text(value)
+            size += len(good[key].encode())
     for key, value in _limited(good, "metadata", tally).items():
         into[key] = value  # type: ignore[index]  # a map of a message, for which its stubs have no name
 
 
 def _limited(entries: Mapping[str, _V], what: str, tally: Tally) -> Mapping[str, _V]:
-    """At most as many as a request takes: the last, among which are the import's own."""
+    """At most as many as a request takes: the first, among which are the import's own."""
     if len(entries) <= _MAX_ENTRIES:
         return entries
     tally.tell(
         [Problem(tally.path, f"{len(entries)} entries; at most {_MAX_ENTRIES} are taken, others left out", what)]
     )
-    return dict(list(entries.items())[-_MAX_ENTRIES:])
-
-
-def _is_name(name: str) -> bool:
-    return 1 <= len(name) <= _MAX_NAME_LENGTH and name.isprintable() and _text(name) == name
+    return dict(list(entries.items())[:_MAX_ENTRIES])
 
 
 def _text(text: str) -> str:

@@ -18,6 +18,7 @@ from tracker_client.importers.records import (
     Ignored,
     MissingPackageError,
     Problem,
+    ReadError,
     Record,
     RunEnd,
     RunFacts,
@@ -71,6 +72,9 @@ class TensorBoardReader:
                     yield from run.start(event.wall_time)
                 yield from run.take(event)
         if not started:
+            if run.problems:
+                raise ReadError(str(run.problems[0]))
+            # Files that were opened and never written to.
             yield from run.start(float("nan"))
         yield from run.finish()
 
@@ -145,7 +149,7 @@ class _Run:
                     yield from self.buffer.take()
             elif self.plugins.get(value.tag) == "hparams":
                 yield from self._hparams(value)
-        if time_ms is not None:
+        if time_ms is not None and event.summary.value:
             self.last_ms = time_ms if self.last_ms is None else max(time_ms, self.last_ms)
 
     def finish(self) -> Iterator[Record]:

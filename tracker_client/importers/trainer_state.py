@@ -43,8 +43,9 @@ class TrainerStateReader:
         self._seen: set[Path] = set()
 
     def find(self, folder: Folder) -> Iterator[RunSource | Problem]:
-        """The run of an output folder, whether the folder is that one or one of its checkpoints. A checkpoint that tells
-        another story than the longest one is a run of its own.
+        """The run of an output folder, whether the folder is that one or one of its checkpoints.
+
+        A checkpoint that tells another story than the longest one is a run of its own.
         """
         if folder.named:
             others = [folder.path / name for name in folder.files if name != _FILE and name.endswith(".json")]

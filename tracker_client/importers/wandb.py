@@ -141,7 +141,8 @@ class _Run:
         self._summarize(run.summary)
         config = _config(run.config)
         if self.started:
-            yield RunFacts(config=config)
+            if config:
+                yield RunFacts(config=config)
             return
         self.started = True
         known = {"id": run.run_id, "entity": run.entity, "project": run.project, "notes": run.notes}
@@ -163,10 +164,7 @@ class _Run:
             step = history.step.num
         step = step if isinstance(step, int) else self.steps
         self.steps = step + 1
-        time_ms = as_moment(row.get(_TIME))
-        if time_ms is not None:
-            self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
-        yield from self._points(row, step, time_ms)
+        yield from self._points(row, step, as_moment(row.get(_TIME)))
 
     def _stats(self, stats: Any) -> Iterator[Record]:
         row = {f"{_SYSTEM}{name}": value for name, value in self._items(stats.item)}
@@ -174,6 +172,8 @@ class _Run:
         self.system_rows += 1
 
     def _points(self, row: dict[str, object], step: int, time_ms: int | None) -> Iterator[Record]:
+        if time_ms is not None:
+            self.last_ms = time_ms if self.last_ms is None else max(self.last_ms, time_ms)
         for name, value in row.items():
             number = as_number(value)
             if name in (_STEP, _TIME):
