@@ -48,7 +48,8 @@ def test_settings_table() -> None:
 
 
 def test_no_page_names_a_setting_that_is_not_there() -> None:
-    known = {f"TRACKER_{name.upper()}" for name in Settings.model_fields} | {"TRACKER_SERVER", "TRACKER_API_KEY"}
+    clients = {"TRACKER_SERVER", "TRACKER_API_KEY", "TRACKER_DIR"}
+    known = {f"TRACKER_{name.upper()}" for name in Settings.model_fields} | clients
     for page in _PAGES:
         assert set(re.findall(r"TRACKER_[A-Z_]+[A-Z]", page.read_text())) <= known, page.name
 
@@ -91,7 +92,7 @@ def test_no_page_names_a_reason_that_is_not_there() -> None:
     reasons = {error.reason for error in _known_errors()}
     codes = {code.name for code in grpc.StatusCode}
     # Capitals with an underscore that are neither settings nor statuses.
-    others = codes | {"NOT_SERVING", "PROTOS_AGAINST", "STACK_OPTIONS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+    others = codes | {"NOT_SERVING", "NO_COLOR", "PROTOS_AGAINST", "STACK_OPTIONS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
     for page in _PAGES:
         named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", page.read_text()))
         named = {name for name in named if not name.startswith(("TRACKER_", "RUN_STATUS_"))}
