@@ -41,6 +41,7 @@ class Run:
         """Whether this process starts and ends the run."""
         self._tags: tuple[str, ...] = ()
         self._finished = False
+        self._write_token = ""
         self._on_finish: list[Callable[[], None]] = []
         self.id = journal.run_id
         """Its id; of the caller or made by init."""
@@ -113,6 +114,14 @@ class Run:
         return self._journal.stop_requested
 
     @property
+    def write_token(self) -> str:
+        """For reads that are to show this process's writes: of the last one that has arrived, empty before the first.
+
+        After a finish that returned True, a read with it waits for everything that this process has logged.
+        """
+        return self._write_token if self._finished else self._journal.status().write_token
+
+    @property
     def directory(self) -> Path | None:
         """Where its journals are; None when nothing is kept."""
         return self._journal.directory
@@ -167,6 +176,7 @@ class Run:
         self._finished = True
         exits.remove(self)
         outcome = wait_until_sent(self._journal, timeout)
+        self._write_token = outcome.write_token
         self._tell(outcome)
         return outcome.sent
 
