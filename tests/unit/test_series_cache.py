@@ -23,6 +23,12 @@ def known(cache: SeriesCache, run_id: str) -> dict[str, SeriesState]:
         return dict(used.take(run_id))
 
 
+def fail_having_touched(states: dict[str, SeriesState]) -> None:
+    """What a flush does that fails."""
+    states["a"].touch()
+    states["not there"].touch()
+
+
 def test_what_was_written_is_known_with_its_number() -> None:
     cache = SeriesCache()
     flush(cache, "r", "a", "b")
@@ -34,8 +40,7 @@ def test_what_a_failed_flush_has_touched_is_forgotten() -> None:
     flush(cache, "r", "a")
     flush(cache, "other", "a")
     with pytest.raises(KeyError), cache.used() as used:
-        used.take("r")["a"].touch()
-        used.take("r")["not there"].touch()
+        fail_having_touched(used.take("r"))
     assert known(cache, "r") == {}
     assert set(known(cache, "other")) == {"a"}
 
