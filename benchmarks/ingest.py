@@ -41,7 +41,11 @@ class Rate:
 
 def measure(form: Form, columns: int, steps: int, points: int) -> Rate:
     """Sends so many points in requests of columns x steps; raises AssertionError when not exactly those are stored."""
-    run_id = f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}"
+    return fill(form, f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}", columns, steps, points)
+
+
+def fill(form: Form, run_id: str, columns: int, steps: int, points: int) -> Rate:
+    """The same for a run of that name."""
     command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *map(str, (columns, steps, points))]
     done = subprocess.run(
         command, cwd=ROOT, env=form.deployment.environment, capture_output=True, text=True, timeout=600, check=False
