@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import calls, copy_rows, forms, ingest, reads, training
+from benchmarks import calls, copy_rows, forms, ingest, reads, scale, training
 from benchmarks.figures import Figure, machine, table, write_json
 from benchmarks.forms import Form
 
@@ -65,6 +65,21 @@ def measure(form: Form, quick: bool) -> Iterator[Figure]:
         bar="150 ms",
         reached=p99 <= 0.150,
     )
+    runs, metrics = 10_000 // share, 50
+    large = scale.large_experiment(form, runs, metrics)
+    for name, seconds, most in (
+        ("GetSummary past the cache", large.summary_seconds, 0.300),
+        ("ListRuns, a page of 100", large.list_seconds, 0.030),
+    ):
+        yield Figure(
+            f"{form.name}: {name}, of {runs:,} runs x {metrics} metrics",
+            seconds * 1000,
+            "ms",
+            bar=f"{most * 1000:.0f} ms",
+            reached=seconds <= most,
+        )
+    if form.postgresql is not None:
+        yield from _under_load(form, share)
     with calls.echo_server(form) as echo:
         for method, callers, count, least in (
             ("LogMetric", 32, 20_000, 0.6),
@@ -86,6 +101,34 @@ def measure(form: Form, quick: bool) -> Iterator[Figure]:
                 "" if least is None else f"ratio {least}",
                 None if least is None else ratio >= least,
             )
+
+
+def _under_load(form: Form, share: int) -> Iterator[Figure]:
+    """Figures of the full form that take long."""
+    stored, points = 50_000_000 // share, 10_000_000 // share
+    before, after = scale.growth(form, stored, points)
+    yield Figure(
+        f"{form.name}: ingest after {stored:,} points more",
+        after,
+        "points/s",
+        "before",
+        before,
+        "ratio 0.9",
+        after >= 0.9 * before,
+    )
+    waiting = 20_000_000 // share
+    consumer = scale.consumer_mib(form, waiting)
+    yield Figure(
+        f"{form.name}: memory of a consumer that finds {waiting:,} points waiting",
+        consumer,
+        "MiB",
+        bar="350 MiB",
+        reached=consumer <= 350,
+    )
+    server = scale.server_mib(form)
+    yield Figure(
+        f"{form.name}: memory of the server after all this", server, "MiB", bar="200 MiB", reached=server <= 200
+    )
 
 
 def main() -> None:
