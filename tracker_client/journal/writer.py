@@ -9,6 +9,7 @@ rest; after an exception, what lies whole in the map counts as written, and what
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -18,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -79,8 +81,9 @@ class JournalWriter:
         self._synced: tuple[int, int] | None = None
         self._closed = False
         self._patient = True
-        self._arrived = threading.Event()
-        self._allocation = threading.Lock()
+        # Unlike an Event's, its lock cannot be left taken by an exception out of a signal handler.
+        self._arrived: SimpleQueue[None] = SimpleQueue()
+        self._allocation = threading.RLock()
         self.points = 0
         """Points taken, dropped ones not counted."""
         self.dropped = 0
@@ -131,11 +134,14 @@ class JournalWriter:
                     end = self._offset + schema.frame_bytes
                 if step is None:
                     step = self.next_step
+                values = metrics.values()
                 offset = self._offset
                 body = offset + 8
                 try:
-                    schema.pack_into(self._map, body, schema.tag, self._sequence, step, time_ms, *metrics.values())
-                    _pack_header(self._map, offset, schema.payload_bytes, crc32(self._view[body:end]))
+                    # Between taking the map and writing to it there is no call: a signal handler may have closed it.
+                    schema.pack_into(self._map, body, schema.tag, self._sequence, step, time_ms, *values)
+                    checksum = crc32(self._view[body:end])
+                    _pack_header(self._map, offset, schema.payload_bytes, checksum)
                 except BaseException:
                     self._settle(end)
                     raise
@@ -245,11 +251,20 @@ class JournalWriter:
     def allocate(self) -> None:
         """Makes the next segment, unless enough are at hand. Waits for the disk. Raises OSError."""
         with self._allocation:
-            wanted = self.next_segment()
-            if wanted is not None:
-                self.spares.append(Segment(*wanted))
-                self._allocated = wanted[1]
-                self._arrived.set()
+            while (wanted := self.next_segment()) is not None:
+                try:
+                    segment = Segment(*wanted)
+                except FileExistsError:
+                    # Left by a signal handler that has interrupted this. Gaps do no harm.
+                    self._allocated += 1
+                    continue
+                if segment.number <= self._allocated:
+                    segment.discard()
+                    continue
+                self._allocated = segment.number
+                self.spares.append(segment)
+                return self._arrived.put(None)
+            return None
 
     def sync(self) -> None:
         """Returns once what was appended before has reached the disk. Raises OSError."""
@@ -343,9 +358,8 @@ class JournalWriter:
     def _next_segment(self) -> None:
         if not self.spares and self._patient and not self._closed:
             # The keeper may be about to give one, and only wait for its turn to run.
-            self._arrived.clear()
             self._keeper.wake()
-            self._patient = bool(self.spares) or self._arrived.wait(PATIENCE_SECONDS)
+            self._patient = self._wait_for_segment()
         if not self.spares or self._closed:
             raise JournalFull
         self._patient = True
@@ -355,9 +369,22 @@ class JournalWriter:
         self.retired.append(full)
         self._keeper.wake()
 
+    def _wait_for_segment(self) -> bool:
+        """Waits until there is one, as long as patience lasts; whether there is."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.spares and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(Empty):
+                # There may be tokens of segments used long ago.
+                self._arrived.get(timeout=left)
+        return bool(self.spares)
+
     def _begin_segment(self, segment: Segment) -> None:
         header = SegmentHeader(self.identity, segment.number, self._sequence, self._boot).encode()
         size = len(header)
+        if self._closed:
+            # By a signal handler, meanwhile.
+            segment.discard()
+            raise JournalFull
         # No calls from here on, so that no signal comes in between: with its header a segment is where a reader goes on.
         self._segment, self._map, self._view = segment, segment.map, segment.view
         self._offset, self._limit = size, segment.size - _RESERVE
@@ -365,11 +392,13 @@ class JournalWriter:
         self._map[:size] = header
 
     def _write(self, payload: bytes) -> None:
+        # As in append, no call between taking the map and writing to it.
+        length, checksum = len(payload), crc32(payload)
+        end = self._offset + frames.frame_size(length)
         start = self._offset + FRAME_HEADER.size
-        end = self._offset + frames.frame_size(len(payload))
         try:
-            self._map[start : start + len(payload)] = payload
-            _pack_header(self._map, self._offset, len(payload), crc32(payload))
+            self._map[start : start + length] = payload
+            _pack_header(self._map, self._offset, length, checksum)
         except BaseException:
             self._settle(end)
             raise
