@@ -45,7 +45,9 @@ def test_odd_values_keep_their_bits(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(_metrics, _steps), max_size=40), st.lists(st.integers(0, 3), max_size=40))
-def test_any_rows_in_any_mixture_come_back_in_order(logged: list[tuple[dict[str, float], int]], again: list[int]) -> None:
+def test_any_rows_in_any_mixture_come_back_in_order(
+    logged: list[tuple[dict[str, float], int]], again: list[int]
+) -> None:
     logged += [logged[index] for index in again if index < len(logged)]
     with small(), tempfile.TemporaryDirectory() as directory:
         writer, _ = new_writer(Path(directory))

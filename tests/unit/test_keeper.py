@@ -38,7 +38,9 @@ def _until(condition: Callable[[], object]) -> None:
 
 
 class _Kept:
-    def __init__(self, directory: Path, *, journal_bytes: int = 2**30, sender: keeper_module.Sender | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, journal_bytes: int = 2**30, sender: keeper_module.Sender | None = None
+    ) -> None:
         self.said: list[str] = []
         self.keeper = Keeper(directory, sender, journal_bytes, self.said.append)
 

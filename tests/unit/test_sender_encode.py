@@ -86,11 +86,16 @@ def test_ties_without_end_do_not_make_a_request_too_large() -> None:
     """A server takes 2 MiB; beyond a bound on what names cost again, rows are merged as before."""
     wide = tuple(f"{index:03d}{'x' * 250}" for index in range(200))
     narrow = (wide[0],)
-    rows = {schema: struct.pack(f"<qq{len(names)}d", 0, TIME, *([0.0] * len(names))) for schema, names in ((0, wide), (1, narrow))}
+    rows = {
+        schema: struct.pack(f"<qq{len(names)}d", 0, TIME, *([0.0] * len(names)))
+        for schema, names in ((0, wide), (1, narrow))
+    }
     count = 200
     batch = Batch(1, 1, order=[0, 1] * count)
     batch.groups = {0: Rows(wide, [rows[0]] * count), 1: Rows(narrow, [rows[1]] * count)}
-    merged = len(encode_points(IDENTITY, Batch(1, 1, groups=dict(batch.groups), order=[0] * count + [1] * count), replay=False))
+    merged = len(
+        encode_points(IDENTITY, Batch(1, 1, groups=dict(batch.groups), order=[0] * count + [1] * count), replay=False)
+    )
     split = encode_points(IDENTITY, batch, replay=False)
     assert merged < len(split) <= merged + blocks.EXTRA_BYTES
     _, parsed = _parsed(split)
