@@ -49,7 +49,7 @@ def _frames(data: bytes) -> list[tuple[int, int, int]]:
     return listed
 
 
-def _copy(journal: JournalFolder, to: Path, data: bytes) -> JournalFolder:
+def _copy(to: Path, data: bytes) -> JournalFolder:
     folder = JournalFolder(to)
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir()
@@ -67,7 +67,7 @@ def test_cut_off_at_every_byte_all_that_was_whole_before_is_read(journal: Journa
     assert header_end is not None
     listed = _frames(data)
     for size in range(len(data)):
-        rows = _rows(_copy(journal, tmp_path / "cut", data[:size]))
+        rows = _rows(_copy(tmp_path / "cut", data[:size]))
         if size < header_end[1]:
             assert rows == []
             continue
@@ -80,7 +80,7 @@ def test_zeros_from_every_byte_on_are_as_good_as_the_end(journal: JournalFolder,
     data = journal.segment_path(1).read_bytes()
     listed = _frames(data)
     for size in range(listed[0][0], listed[-1][1] + 1):
-        rows = _rows(_copy(journal, tmp_path / "cut", data[:size].ljust(len(data), b"\0")))
+        rows = _rows(_copy(tmp_path / "cut", data[:size].ljust(len(data), b"\0")))
         whole = sum(1 for _, end, kind in listed if kind == Kind.POINTS and not any(data[size:end]))
         assert rows == [row(metrics, step) for metrics, step in _LOGGED[: len(rows)]], size
         assert len(rows) >= min(whole, sum(1 for _, end, kind in listed if kind == Kind.POINTS and end <= size))
@@ -98,7 +98,7 @@ def test_a_byte_spoilt_anywhere_costs_its_own_frame_and_nothing_else(
     names_of = [{"a"}, {"a", "b"}, {"b", "😀"}]
     for at in range(listed[-1][1] + 16):
         spoilt = data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :]
-        rows = _rows(_copy(journal, tmp_path / "spoilt", spoilt))
+        rows = _rows(_copy(tmp_path / "spoilt", spoilt))
         hit = next(((begin, kind) for begin, end, kind in listed if begin <= at < end), None)
         lost: list[Row] = []
         if hit is not None and hit[1] == Kind.POINTS:
@@ -142,7 +142,7 @@ def test_what_is_skipped_is_counted(journal: JournalFolder, tmp_path: Path) -> N
     data = bytearray(journal.segment_path(1).read_bytes())
     begin, end, _ = next(each for each in _frames(bytes(data)) if each[2] == Kind.POINTS)
     data[begin + 20] ^= 0xFF
-    reader = JournalReader(_copy(journal, tmp_path / "spoilt", bytes(data)))
+    reader = JournalReader(_copy(tmp_path / "spoilt", bytes(data)))
     while reader.next_batch(owned=False) is not None:
         pass
     reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -32,9 +33,15 @@ pytestmark = pytest.mark.timeout(60, method="thread")
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others use this machine too: no row shall be dropped because the keeper's turn came late."""
+def _undisturbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Others use this machine too: no row shall be dropped because the keeper's turn came late.
+
+    And what a handler raises shall not be swallowed, as it is when it has interrupted a callback of the collector.
+    """
     monkeypatch.setattr(writer_module, "PATIENCE_SECONDS", 10.0)
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def _until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
+def _taken(writer: JournalWriter) -> int:
+    """The points that it has taken, after one more row."""
+    writer.append({"a": 2.0}, None, TIME)
+    return writer.points
+
+
 class _Kept:
     def __init__(
         self, directory: Path, *, journal_bytes: int = 2**30, sender: keeper_module.Sender | None = None
@@ -90,7 +96,7 @@ def test_a_full_disk_is_told_once_and_got_over(tmp_path: Path, monkeypatch: pyte
     }
     _until(lambda: writer.spares)
     points = writer.points
-    _until(lambda: writer.append({"a": 2.0}, None, TIME) or writer.points > points)
+    _until(lambda: _taken(writer) > points)
     writer.close()
     kept.keeper.remove(writer)
     batches = read_all(writer.folder)
@@ -108,10 +114,8 @@ def test_journals_grow_to_their_limit_and_no_further(tmp_path: Path) -> None:
             time.sleep(0.001)
     assert writer.dropped
     assert writer.folder.size() + other.folder.size() <= 40_000
-    assert set(kept.said) == {
-        f"the journals below {tmp_path} have grown to the 40000 bytes that they may have (TRACKER_JOURNAL_BYTES); "
-        "new points are dropped until some are sent"
-    }
+    full = f"the journals below {tmp_path} have grown to the 40000 bytes that they may have (TRACKER_JOURNAL_BYTES)"
+    assert set(kept.said) == {f"{full}; new points are dropped until some are sent"}
     for each in (writer, other):
         each.close()
         kept.keeper.remove(each)
@@ -126,7 +130,7 @@ def test_what_was_dropped_is_told_as_soon_as_something_was_sent(tmp_path: Path) 
         writer.folder.segment_path(number).unlink()
     _until(lambda: writer.spares)
     points = writer.points
-    _until(lambda: writer.append({"a": 1.0}, None, TIME) or writer.points > points)
+    _until(lambda: _taken(writer) > points)
     _until(lambda: any(batch.dropped for batch in read_all(writer.folder, owned=True)))
     kept.keeper.remove(writer)
 

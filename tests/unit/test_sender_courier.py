@@ -26,6 +26,7 @@ from tracker_client.sender import link as link_module
 from tracker_client.sender import sync as sync_module
 from tracker_client.sender.courier import Courier
 from tracker_client.sender.lock import sender_at_work, take_sender_lock
+from tracker_client.sender.outbox import Outbox, Outgoing
 from tracker_client.sender.sync import sync_directory
 from tracker_client.sender.transport import Answer
 
@@ -292,14 +293,14 @@ def test_one_journal_that_cannot_be_read_does_not_hold_up_the_others(
     spoilt, good = _journal(tmp_path, 0), _journal(tmp_path, 1)
     _end(spoilt)
     _end(good)
-    real = courier_module.Outbox.next
+    real = Outbox.next
 
-    def next_(outbox: courier_module.Outbox, *, probing: bool) -> courier_module.Outgoing | None:
+    def next_(outbox: Outbox, *, probing: bool) -> Outgoing | None:
         if outbox.folder.path == spoilt.folder.path:
             raise OSError("input/output error")
         return real(outbox, probing=probing)
 
-    monkeypatch.setattr(courier_module.Outbox, "next", next_)
+    monkeypatch.setattr(Outbox, "next", next_)
     courier = _courier(tmp_path, server)
     _turn(courier, lambda: not good.folder.path.exists())
     assert server.points(good.identity.writer_id) == list(range(500))

@@ -19,7 +19,7 @@ from tracker_client.sender import blocks
 from tracker_client.sender.blocks import split_blocks
 from tracker_client.sender.encode import encode_message, encode_points, encode_void
 
-_metrics = st.dictionaries(st.sampled_from(["a", "b", "c", "𝓁/😀"]), st.floats(), min_size=1, max_size=4)
+_metrics = st.dictionaries(st.sampled_from(["a", "b", "c", "𐍈/😀"]), st.floats(), min_size=1, max_size=4)
 _rows = st.lists(st.tuples(_metrics, st.integers(0, 2), st.integers(TIME, TIME + 1)), min_size=1, max_size=40)
 
 

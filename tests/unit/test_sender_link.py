@@ -64,12 +64,10 @@ def test_errors_of_the_moment_pause_and_are_tried_again(
 ) -> None:
     assert link.failed(error, 1) is Verdict.AGAIN
     assert link.wait_seconds == pytest.approx(pause)
-    assert not link.open
-    assert not link.healthy
+    assert (link.open, link.healthy) == (False, False)
     assert (link.connection, link.message) == (connection, str(error))
     clock.now += pause + 0.001
-    assert link.open
-    assert not link.healthy
+    assert (link.open, link.healthy) == (True, False)
     link.succeeded()
     assert (link.connection, link.message, link.healthy) == (Connection.CONNECTED, "", True)
 

@@ -182,9 +182,9 @@ def test_the_writer_is_closed_when_all_has_arrived(tmp_path: Path, closes: bool)
     assert outbox.wants_close() is None
     outbox.close_failed()
     assert outbox.wants_close() == 4
-    assert outbox.pending
+    assert (outbox.pending, outbox.status.closed) == (True, False)
     outbox.closed("last token")
-    assert not outbox.pending
+    assert (outbox.pending, outbox.status.closed) == (False, True)
     outbox.remove()
     assert not writer.folder.path.exists()
 
@@ -237,16 +237,14 @@ def test_what_a_living_process_has_not_closed_is_not_drained(tmp_path: Path) -> 
     writer, _ = new_writer(tmp_path)
     _batches(writer, 1)
     outbox = _outbox(writer)
-    assert outbox.owned
-    assert len(_take(outbox)) == 1
-    assert not outbox.drained
+    assert (outbox.owned, len(_take(outbox))) == (True, 1)
+    assert (outbox.drained, outbox.pending) == (False, True)
     writer.append({"a": 5.0}, 9, TIME)
     writer.release()
     outbox.look()
     (last,) = _take(outbox)
     assert rows_of(last.batch) == [row({"a": 5.0}, 9)]
-    assert outbox.drained
-    assert not outbox.replay
+    assert (outbox.drained, outbox.replay) == (True, False)
 
 
 def test_what_is_found_without_an_owner_is_sent_as_history(tmp_path: Path) -> None:
