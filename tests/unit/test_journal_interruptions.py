@@ -267,6 +267,22 @@ def test_what_a_handler_logs_wrongly_is_told_there_and_not_to_what_it_interrupte
     assert all_rows(writer.folder) == [row({"a": 1.0}, 5), row({"good": 1.0}, 6)]
 
 
+def test_what_a_handler_logs_while_a_request_is_written_follows_it_at_once(tmp_path: Path) -> None:
+    writer, keeper = new_writer(tmp_path)
+
+    class Nosy:
+        def wake(self) -> None:
+            writer._keeper = keeper
+            writer.append({"a": 1.0}, 5, TIME)
+            writer.message(Method.UPDATE_RUN, lambda _: b"second")
+
+    writer._keeper = Nosy()
+    writer.message(Method.UPDATE_RUN, lambda _: b"first")
+    batches = read_all(writer.folder, owned=True)
+    assert [batch.request for batch in batches] == [b"first", b"", b"second"]
+    assert rows_of(batches[1]) == [row({"a": 1.0}, 5)]
+
+
 def test_several_threads_log_side_by_side(tmp_path: Path) -> None:
     said: list[str] = []
     keeper = Keeper(tmp_path, None, 2**30, said.append)

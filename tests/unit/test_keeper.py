@@ -205,3 +205,30 @@ def test_runs_that_come_and_go_cause_no_trouble(tmp_path: Path) -> None:
     assert kept.said == []
     assert kept.keeper._thread is not None
     assert kept.keeper._thread.is_alive()
+
+
+def test_a_journal_that_was_let_go_of_meanwhile_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is at work on one journal while the next on its list comes to its end."""
+    kept = _Kept(tmp_path)
+    slow, over = kept.writer(), kept.writer()
+    hangs, hanging, again = threading.Event(), threading.Event(), threading.Event()
+    sync = JournalWriter.sync
+
+    def hang() -> None:
+        (again if hanging.is_set() else hanging).set()
+        hangs.wait(10)
+        sync(slow)
+
+    monkeypatch.setattr(slow, "sync", hang)
+    assert hanging.wait(10)
+    over.append({"a": 1.0}, 0, TIME)
+    over.close()
+    kept.keeper.remove(over)
+    touched: list[str] = []
+    monkeypatch.setattr(over, "sync", lambda: touched.append("sync"))
+    monkeypatch.setattr(over, "next_segment", lambda: touched.append("next_segment"))
+    hangs.set()
+    # It has been through its list, and begun anew.
+    assert again.wait(10)
+    assert (touched, kept.said) == ([], [])
+    kept.keeper.remove(slow)
