@@ -55,7 +55,7 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
-        points.load(connection, run.run_id, names)
+        points.load(connection, run, names)
         points.set_finals(run, sorted(names))
     scopes = book.scopes(writes)
     _number_writers(ledger, book)
@@ -81,7 +81,7 @@ def _add_points(
             stepless.append((write, write.body))
             names[write.scope_id].add(write.body.name)
     for run_id in sorted(names):
-        points.load(connection, run_id, names[run_id])
+        points.load(connection, book.runs[run_id], names[run_id])
     for write, block in _give_steps(points, blocks, stepless):
         blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
     _number_writers(ledger, book)

@@ -60,12 +60,14 @@ class SeriesBook:
     _series: dict[str, dict[str, SeriesState]] = field(default_factory=dict)
     _chunks: list[NumberedChunks] = field(default_factory=list)
 
-    def load(self, connection: Connection, run_id: str, names: Iterable[str]) -> None:
+    def load(self, connection: Connection, run: RunState, names: Iterable[str]) -> None:
         """Reads the rows of these metrics of a run, where they are there and not yet read."""
+        run_id = run.run_id
         if run_id not in self._series:
             self._series[run_id] = self.cache.take(run_id)
         known = self._series[run_id]
-        missing = sorted(set(names) - known.keys())
+        # A run that has given no number to a series has none.
+        missing = sorted(set(names) - known.keys()) if run.series_count else []
         for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
             known[row["name"]] = series_state(row)
 
