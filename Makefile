@@ -7,7 +7,7 @@ RUN_READY := .venv/.installed-run
 TEST_READY := .venv/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo stack test bench bench-log lint proto check-proto format clean doctor
+.PHONY: help setup run demo stack test bench bench-log bench-jobs lint proto check-proto format clean doctor
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ bench: $(TEST_READY) ## measure speed against baselines, on both forms (BENCH_OP
 
 bench-log: $(TEST_READY) ## measure what run.log() costs a training loop (BENCH_OPTIONS="--seconds 30" for more)
 	@exec $(BIN)/python -m benchmarks.log_call $(BENCH_OPTIONS)
+
+bench-jobs: $(TEST_READY) ## simulate many training jobs, and tell what they cost each part (JOBS_OPTIONS="--jobs 1000")
+	@exec $(BIN)/python -m benchmarks.jobs $(JOBS_OPTIONS)
 
 doctor: $(RUN_READY) ## check every configured part, and say what is wrong and what to do
 	@$(BIN)/python -m tracker_server doctor

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.servers import PostgreSQL, RabbitMQ, Redis, start_all, stop_all
+from deploy.servers import PostgreSQL, RabbitMQ, Redis, Server, start_all, stop_all
 from tests.e2e.deployment import Deployment
 
 
@@ -19,8 +19,14 @@ class Form:
     name: str
     """full or embedded."""
     deployment: Deployment
-    postgresql: PostgreSQL | None
-    """Of the full form."""
+    servers: Mapping[str, Server]
+    """Of the full form, by name."""
+
+    @property
+    def postgresql(self) -> PostgreSQL | None:
+        """Of the full form."""
+        server = self.servers.get("PostgreSQL")
+        return server if isinstance(server, PostgreSQL) else None
 
     @property
     def address(self) -> str:
@@ -40,7 +46,8 @@ def full() -> Iterator[Form]:
             directory / "tracker", broker_url=rabbitmq.url, cache_url=redis.url, database_url=postgresql.url
         )
         try:
-            yield Form("full", deployment.start(), postgresql)
+            names = {"RabbitMQ": rabbitmq, "Redis": redis, "PostgreSQL": postgresql}
+            yield Form("full", deployment.start(), names)
         finally:
             deployment.close()
             stop_all(*servers)
@@ -54,7 +61,7 @@ def embedded() -> Iterator[Form]:
     with _directory() as directory:
         deployment = Deployment(directory / "tracker")
         try:
-            yield Form("embedded", deployment.start(), None)
+            yield Form("embedded", deployment.start(), {})
         finally:
             deployment.close()
 

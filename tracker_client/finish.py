@@ -27,6 +27,8 @@ class Outcome:
     """Whether everything has arrived."""
     message: str = ""
     """What is left, why, and what to do; empty when there is nothing to say."""
+    write_token: str = ""
+    """Of the last write that has arrived; when everything has, a read with it waits for all of it."""
 
 
 def wait_until_sent(journal: RunJournal, timeout: float) -> Outcome:
@@ -56,7 +58,7 @@ def wait_until_sent(journal: RunJournal, timeout: float) -> Outcome:
         )
     if not sent and journal.settings.mode is Mode.ONLINE:
         parts.append(_left(journal, status, max(0, writer.points - status.points)))
-    return Outcome(sent, "; ".join(parts))
+    return Outcome(sent, "; ".join(parts), status.write_token)
 
 
 def _release(journal: RunJournal) -> None:

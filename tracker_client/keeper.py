@@ -7,7 +7,6 @@ and nobody may wait for it: neither rows, for the next segment, nor batches, for
 from __future__ import annotations
 
 import contextlib
-import errno
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
-from tracker_client.exits import describe
 from tracker_client.journal.folder import list_folders
-from tracker_client.journal.segment import SMALLEST_BYTES, Segment
+from tracker_client.journal.segment import segment_size
 from tracker_client.journal.writer import JournalWriter
 from tracker_client.threads import start_thread
 
@@ -27,10 +25,14 @@ BATCH_SECONDS: Final = 0.5
 """Time between two batches of a run that logs all the time: fewer, larger requests."""
 SYNC_SECONDS: Final = 1.0
 """What a power cut can take, at most."""
+LET_GO_SECONDS: Final = 5.0
+"""How long the end of a journal waits for a disk that hangs."""
 SMALLEST_SHARE: Final = 8
 """A segment is at most this part of what all journals may have."""
 _RETRY_SECONDS: Final = 1.0
 """Pause after a segment could not be made."""
+_BUSY_SECONDS: Final = 0.001
+"""Pause after a journal was in use."""
 
 
 class Sender(Protocol):
@@ -44,10 +46,10 @@ class Keeper:
     """Looks after the journals of this process."""
 
     def __init__(
-        self, directory: Path, sender: Sender | None, journal_bytes: int, trouble: Callable[[str, str], None]
+        self, directory: Path, sender: Sender | None, journal_bytes: int, trouble: Callable[[str], None]
     ) -> None:
         """directory: where the journals are. sender: None when nothing is to be sent now. journal_bytes: how large all journals of the directory together
-        may get. trouble: is told, in words, and of what kind it is, what goes wrong with the disk; called in the thread."""
+        may get. trouble: is told, in words, what goes wrong with the disk; called in the thread."""
         self.directory = directory
         self._sender = sender
         self._journal_bytes = journal_bytes
@@ -57,7 +59,7 @@ class Keeper:
         # may be interrupted by itself, which an Event may not.
         self._lock = threading.RLock()
         self._wakes: SimpleQueue[None] = SimpleQueue()
-        self._begun = False
+        self._threads: tuple[threading.Thread, ...] = ()
 
     def wake(self) -> None:
         """There is something to do: a batch was begun, or a segment used."""
@@ -68,10 +70,11 @@ class Keeper:
         """Looks after one more journal."""
         with self._lock:
             self._writers[writer] = _Duties()
-            if not self._begun:
-                self._begun = True
-                start_thread("tracker-keeper", self._run)
-                start_thread("tracker-sync", self._run_syncs)
+            if not self._threads:
+                self._threads = (
+                    start_thread("tracker-keeper", self._run),
+                    start_thread("tracker-sync", self._run_syncs),
+                )
         self.wake()
 
     def remove(self, writer: JournalWriter) -> None:
@@ -80,8 +83,12 @@ class Keeper:
             duties = self._writers.pop(writer, None)
         if duties is None:
             return
-        # The threads may be busy with it.
-        with duties.lock, duties.sync_lock:
+        # The threads may be busy with it, and the disk may hang.
+        with contextlib.ExitStack() as held:
+            for lock in (duties.lock, duties.sync_lock):
+                if not lock.acquire(timeout=LET_GO_SECONDS):
+                    raise OSError(f"the disk of {writer.folder.path} does not answer")
+                held.callback(lock.release)
             duties.over = True
             try:
                 _sync(writer)
@@ -102,13 +109,13 @@ class Keeper:
                         if not duties.over:
                             wait = min(wait, self._look_after(writer, duties, now))
                 except Exception as error:  # noqa: BLE001 - this thread must not end
-                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {describe(error)}", "not kept")
+                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
             if self._sender is not None and writers and now >= look:
                 look = now + SYNC_SECONDS
                 try:
                     self._sender.look_after()
                 except Exception as error:  # noqa: BLE001 - likewise
-                    self._trouble(f"the sender cannot be started: {describe(error)}", "no sender")
+                    self._trouble(f"the sender cannot be looked after: {error}")
             # Nothing of a journal that has ended is held fast while waiting.
             writers = writer = duties = None  # type: ignore[assignment]  # set again above
             self._wait(wait)
@@ -124,7 +131,7 @@ class Keeper:
                         if not duties.over:
                             _sync(writer)
                 except Exception as error:  # noqa: BLE001 - this thread must not end either
-                    self._trouble(f"the journal {writer.folder.path} cannot be synced: {describe(error)}", "not synced")
+                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
             writers = writer = duties = None  # type: ignore[assignment]  # set again above
 
     def _wait(self, seconds: float) -> None:
@@ -139,7 +146,7 @@ class Keeper:
         self._allocate(writer, duties, now)
         if writer.dropped and not duties.allocate_after:
             said = "more was logged than could be written to disk at that time; points were dropped, and are counted"
-            self._trouble(f"run {writer.identity.run_id}: {said}", "too fast")
+            self._trouble(f"run {writer.identity.run_id}: {said}")
         for segment in list(writer.retired):
             # At once: what is mapped counts as memory of the training.
             segment.unmap()
@@ -147,33 +154,24 @@ class Keeper:
 
     def _allocate(self, writer: JournalWriter, duties: _Duties, now: float) -> None:
         while now >= duties.allocate_after and (wanted := writer.next_segment()) is not None:
+            taken = sum(folder.size() for folder in list_folders(self.directory))
+            # Small journals have small segments: one can be deleted only as a whole.
+            size = max(segment_size(1), min(segment_size(wanted[1]), self._journal_bytes // SMALLEST_SHARE))
+            if taken + size > self._journal_bytes:
+                duties.allocate_after = now + _RETRY_SECONDS
+                self._trouble(
+                    f"the journals below {self.directory} have grown to the {self._journal_bytes} bytes that they may "
+                    "have (TRACKER_JOURNAL_BYTES); new points are dropped until some are sent"
+                )
+                return
             try:
-                writer.give(self._segment(*wanted))
-            except FileExistsError:
-                return  # the training has just made it itself, or has just taken the one before
+                writer.allocate(size)
             except OSError as error:
                 duties.allocate_after = now + _RETRY_SECONDS
-                said = f"no room for the journals below {self.directory}: {error.strerror}"
-                self._trouble(f"{said}; new points are dropped until there is, and counted", "no room")
+                self._trouble(
+                    f"no room for journals in {self.directory} ({error.strerror}); new points are dropped until there is"
+                )
                 return
-
-    def _segment(self, path: Path, size: int) -> Segment:
-        """Makes a segment, a smaller one where there is no room for it. Raises OSError."""
-        # Small journals have small segments: one can be deleted only as a whole.
-        size = max(SMALLEST_BYTES, min(size, self._journal_bytes // SMALLEST_SHARE))
-        taken = sum(folder.size() for folder in list_folders(self.directory))
-        while True:
-            try:
-                if taken + size > self._journal_bytes:
-                    allowed = f"they may have {self._journal_bytes} bytes (TRACKER_JOURNAL_BYTES)"
-                    raise OSError(errno.EDQUOT, allowed)
-                return Segment(path, size)
-            except FileExistsError:
-                raise
-            except OSError:
-                if size <= SMALLEST_BYTES:
-                    raise
-                size = max(SMALLEST_BYTES, size // 2)
 
 
 class _Duties:
@@ -199,7 +197,7 @@ def _close_batches(writer: JournalWriter, duties: _Duties, now: float) -> float:
     if now < due:
         return due - now
     if not writer.end_batch():
-        return 0.001
+        return _BUSY_SECONDS
     duties.batch_closed = now
     return SYNC_SECONDS
 
@@ -208,7 +206,8 @@ def _sync(writer: JournalWriter) -> None:
     """Returns once what was written before has reached the disk. Raises OSError."""
     while writer.retired:
         segment = writer.retired.popleft()
-        with contextlib.suppress(FileNotFoundError):
+        try:
             segment.sync()
-        segment.close()
+        finally:
+            segment.close()
     writer.sync()

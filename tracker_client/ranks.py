@@ -39,7 +39,9 @@ class Place:
 def find_place(settings: Settings, environment: Mapping[str, str] = os.environ) -> Place:
     """As the launcher's variables say (torchrun, Slurm, MPI), or TRACKER_RANK."""
     rank = settings.rank if settings.rank is not None else _first(environment, _RANK, 0)
-    world = max(_first(environment, _WORLD, 1), rank + 1)
+    # Who is told its rank is one of several: all of them, rank 0 too, then agree on an attempt.
+    least = rank + 1 if settings.rank is None else max(rank + 1, 2)
+    world = max(_first(environment, _WORLD, 1), least)
     return Place(rank, world, _first(environment, _LOCAL_RANK, rank), _first(environment, _NODE, 0))
 
 
@@ -55,7 +57,8 @@ def shared_attempt(directory: Path, run_id: str, place: Place, environment: Mapp
     with _meeting(directory, run_id) as path:
         found = _read(path)
         if found is None or found.launch != launch or str(place.rank) in found.ranks or found.deserted:
-            found = _Meeting(launch, time.time_ns() // 1_000_000, {})
+            # Newer than the one before, whatever the clock says.
+            found = _Meeting(launch, max(time.time_ns() // 1_000_000, found.attempt + 1 if found else 0), {})
         found.ranks[str(place.rank)] = f"{os.getpid()} {_started(os.getpid())}"
         path.write_text(json.dumps(asdict(found)), encoding="utf-8")
         return found.attempt
@@ -105,8 +108,10 @@ def _meeting(directory: Path, run_id: str) -> Iterator[Path]:
 
 def _read(path: Path) -> _Meeting | None:
     try:
-        return _Meeting(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        ranks = {str(rank): str(said) for rank, said in dict(fields["ranks"]).items()}
+        return _Meeting([str(each) for each in fields["launch"]], int(fields["attempt"]), ranks)
+    except (OSError, ValueError, TypeError, KeyError):
         return None  # new, or cut off in the middle of writing
 
 

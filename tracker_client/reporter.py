@@ -26,6 +26,7 @@ class Reporter:
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
+        # No lock: a signal handler that warns, or the child of a fork, would find it taken for ever.
         self._said: dict[str, object] = {}
 
     @property
@@ -36,9 +37,9 @@ class Reporter:
     def warn(self, message: str, key: str | None = None) -> None:
         """Says it, unless the same (or something of the same key) has been said."""
         mine = object()
-        # One step, and no lock: it is called in signal handlers, and after forks of whichever thread.
-        if len(self._said) < _MOST and self._said.setdefault(key or message, mine) is mine:
-            _log.warning("tracker: %s", message)
+        if len(self._said) >= _MOST or self._said.setdefault(key or message, mine) is not mine:
+            return
+        _log.warning("tracker: %s", message)
 
     def mistake(self, error: Callable[[], Exception], key: str | None = None) -> None:
         """A mistake in how the client is used. Raises it for those who want that."""
@@ -47,9 +48,9 @@ class Reporter:
             raise made
         self.warn(str(made), key)
 
-    def mistake_is(self, error: Exception) -> None:
+    def mistake_is(self, error: Exception, key: str | None = None) -> None:
         """As mistake, with an exception that is there already."""
-        self.mistake(lambda: error)
+        self.mistake(lambda: error, key)
 
     def info(self, message: str) -> None:
         """Says something that is not wrong, each time."""

@@ -14,7 +14,7 @@ from tracker_client import requests, values
 from tracker_client.exits import describe, exits
 from tracker_client.finish import DEFAULT_FINISH_SECONDS, wait_until_sent
 from tracker_client.journal.frames import Method
-from tracker_client.journal.writer import TooWide
+from tracker_client.journal.schema import TooWide
 from tracker_client.reporter import Reporter
 from tracker_client.run_journal import RunJournal
 from tracker_client.run_views import RunConfig, RunSummary
@@ -42,6 +42,7 @@ class Run:
         self._tags: tuple[str, ...] = ()
         self._finished = False
         self._sent = False
+        self._write_token = ""
         self._on_finish: list[Callable[[str], None]] = []
         self.id = journal.run_id
         """Its id; of the caller or made by init."""
@@ -49,7 +50,7 @@ class Run:
         """The experiment's id; empty when none was named."""
         self.attempt = journal.attempt
         """The number of this start of the run."""
-        self.config = RunConfig(self._change, reporter)
+        self.config = RunConfig(self._change_to, reporter)
         """What it is configured with: a dict whose changes are sent."""
         self.summary = RunSummary(reporter)
         """Final metrics: what it is to be judged by, sent when it ends. They replace the last values in summaries."""
@@ -73,14 +74,15 @@ class Run:
             if self._finished:
                 return self._mistake(f"log() was called after run {self.id} had finished; this is not logged")
             numbers, problems = values.clean_metrics(metrics)
-            for problem in problems:
-                self._mistake(problem, TypeError)
+            for name, problem in problems.items():
+                self._mistake(problem, TypeError, key=f"metric {name}")
             whole = None if step is None else values.clean_step(step)
             time_ms = int(clock.time() * 1000) if time is None else values.clean_time(time)
         except Exception as problem:
             if self._reporter.raises:
                 raise
-            return self._reporter.warn(str(problem) if isinstance(problem, ValueError) else describe(problem))
+            said = str(problem) if isinstance(problem, ValueError) else describe(problem)
+            return self._reporter.warn(said, key="step or time")
         if numbers:
             self._append_parts(numbers, whole, time_ms)
         elif isinstance(metrics, Mapping) and not metrics:
@@ -117,9 +119,11 @@ class Run:
 
     @property
     def write_token(self) -> str:
-        """For readers: a read that is given it waits for all that has been acknowledged so far, and after a `finish`
-        that returned True for everything that this process has logged. Empty before anything was acknowledged."""
-        return self._journal.status().write_token
+        """For reads that are to show this process's writes: of the last one that has arrived, empty before the first.
+
+        After a finish that returned True, a read with it waits for everything that this process has logged.
+        """
+        return self._write_token if self._finished else self._journal.status().write_token
 
     @property
     def dropped_points(self) -> int:
@@ -155,6 +159,9 @@ class Run:
     def keep_tags(self, tags: Iterable[str]) -> None:
         """Labels that have been sent with the start already."""
         self._tags = tuple(tags)
+
+    def _change_to(self, changes: calls.RunChanges, paths: tuple[str, ...] = ()) -> None:
+        self._change(lambda: changes, paths)
 
     def _change(self, make: Callable[[], calls.RunChanges], paths: tuple[str, ...] = ()) -> bool:
         """Sends changes; whether it did. paths: of the fields to be replaced; empty: what is not empty is merged."""
@@ -201,6 +208,7 @@ class Run:
         exits.remove(self)
         outcome = wait_until_sent(self._journal, timeout)
         self._sent = outcome.sent
+        self._write_token = outcome.write_token
         if outcome.message:
             self._reporter.warn(outcome.message)
         return outcome.sent
@@ -260,5 +268,5 @@ class Run:
     def __repr__(self) -> str:
         return f"Run(id={self.id!r}, experiment={self.experiment!r}, attempt={self.attempt})"
 
-    def _mistake(self, message: str, kind: type[Exception] = ValueError) -> None:
-        self._reporter.mistake(lambda: kind(message))
+    def _mistake(self, message: str, kind: type[Exception] = ValueError, key: str | None = None) -> None:
+        self._reporter.mistake_is(kind(message), key)

@@ -28,7 +28,7 @@ class RunJournal:
         self.run_id = run_id
         self.attempt = attempt
         self._reporter = reporter
-        # A signal handler may come while it is held.
+        # A signal handler that logs may interrupt its very making.
         self._lock = threading.RLock()
         self._keeper: Keeper | None = None
         self.writer: JournalWriter | None = None

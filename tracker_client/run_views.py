@@ -14,7 +14,8 @@ from tracker_client.reporter import Reporter
 class RunConfig(MutableMapping[str, Any]):
     """What a run is configured with. Setting a key sends it; nested dicts are values of their top-level key."""
 
-    def __init__(self, change: Callable[..., bool], reporter: Reporter) -> None:
+    def __init__(self, change: Callable[..., None], reporter: Reporter) -> None:
+        """change: sends changes of the run."""
         self._change = change
         self._reporter = reporter
         self._values: dict[str, Any] = {}
@@ -28,7 +29,7 @@ class RunConfig(MutableMapping[str, Any]):
         try:
             changed = dict(*others, **more)
         except (TypeError, ValueError) as error:
-            self._reporter.mistake_is(ConfigError(f"config.update() takes what dict() takes: {error}"))
+            self._reporter.mistake_is(TypeError(f"config.update() takes what dict() does: {error}"))
         else:
             self._values.update(changed)
             self._send(changed)
@@ -39,7 +40,7 @@ class RunConfig(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         del self._values[key]
-        self._change(calls.RunChanges, paths=(f"config.{key}",))
+        self._change(calls.RunChanges(), paths=(f"config.{key}",))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -54,14 +55,16 @@ class RunConfig(MutableMapping[str, Any]):
         return f"RunConfig({self._values!r})"
 
     def _send(self, changed: Mapping[str, Any]) -> None:
-        def changes() -> calls.RunChanges:
-            message, as_text = requests.config_message(changed)
-            if as_text:
-                self._reporter.warn(requests.sent_as_text(as_text))
-            return calls.RunChanges(config=message)
-
-        if changed:
-            self._change(changes)
+        if not changed:
+            return
+        try:
+            message, altered = requests.config_message(changed)
+        except ConfigError as error:
+            self._reporter.mistake_is(error)
+        else:
+            if altered:
+                self._reporter.warn(requests.sent_as_text(altered))
+            self._change(calls.RunChanges(config=message))
 
 
 class RunSummary(MutableMapping[str, float]):
@@ -77,8 +80,8 @@ class RunSummary(MutableMapping[str, float]):
 
     def __setitem__(self, key: str, value: object) -> None:
         numbers, problems = values.clean_metrics({key: value})
-        for problem in problems:
-            self._reporter.mistake(lambda: TypeError(f"summary: {problem}"), key=problem)  # noqa: B023 - called at once
+        for name, problem in problems.items():
+            self._reporter.mistake_is(TypeError(f"summary: {problem}"), key=f"summary {name}")
         self._values.update(numbers)
 
     def __delitem__(self, key: str) -> None:

@@ -15,6 +15,9 @@ DEFAULT_DIRECTORY: Final = ".tracker"
 DEFAULT_JOURNAL_BYTES: Final = 8 * 1024**3
 """Some eighty million points of ten metrics a row, or half an hour at a rate at which nobody trains."""
 
+_LONGEST_SERVER: Final = 1_000
+"""Characters. It stands in the header of each of a journal's segments."""
+
 _Value = TypeVar("_Value")
 
 
@@ -64,7 +67,7 @@ def load_settings(
         return _checked(lambda: parse(name, text), default, bad) if text else default
 
     return Settings(
-        server=environment.get("TRACKER_SERVER") or DEFAULT_SERVER,
+        server=read("TRACKER_SERVER", _server, DEFAULT_SERVER),
         api_key=environment.get("TRACKER_API_KEY", ""),
         directory=Path(environment.get("TRACKER_DIR") or DEFAULT_DIRECTORY),
         mode=read("TRACKER_MODE", _mode, Mode.ONLINE),
@@ -89,14 +92,16 @@ def with_overrides(
     """The settings with what is not None in their place. bad: see load_settings."""
 
     def number(name: str, value: int | None, default: int | None) -> int | None:
-        return default if value is None else _checked(lambda: _optional_number(name, str(value)), default, bad)
+        return default if value is None else _checked(lambda: _given_number(name, value), default, bad)
 
     return replace(
         settings,
-        server=settings.server if server is None else str(server),
+        server=settings.server
+        if server is None
+        else _checked(lambda: _server("server", str(server)), settings.server, bad),
         api_key=settings.api_key if api_key is None else str(api_key),
         directory=settings.directory if directory is None else Path(directory),
-        mode=settings.mode if mode is None else _checked(lambda: _mode("mode", str(mode)), settings.mode, bad),
+        mode=settings.mode if mode is None else _checked(lambda: _mode("mode", mode), settings.mode, bad),
         attempt=number("attempt", attempt, settings.attempt),
         rank=number("rank", rank, settings.rank),
     )
@@ -112,10 +117,22 @@ def _checked(read: Callable[[], _Value], default: _Value, bad: Callable[[BadSett
         return default
 
 
+def _server(name: str, text: str) -> str:
+    if len(text) > _LONGEST_SERVER:
+        raise BadSetting(f"{name} has {len(text)} characters; it must be HOST:PORT, {_LONGEST_SERVER} at most")
+    return text
+
+
+def _given_number(name: str, value: object) -> int | None:
+    if not (isinstance(value, int) and 0 <= value < 2**63):
+        raise BadSetting(f"{name} is {value!r}; it must be a whole number from 0 to 2^63 - 1")
+    return value
+
+
 def _mode(name: str, text: str) -> Mode:
     try:
         return Mode(text.lower())
-    except ValueError:
+    except (ValueError, AttributeError):
         right = ", ".join(one.value for one in Mode)
         raise BadSetting(f"{name} is {text!r}; it must be one of {right}") from None
 

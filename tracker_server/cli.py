@@ -17,6 +17,7 @@ from tracker_server.config import Settings, check_roles, load_settings
 from tracker_server.consumer.flusher import ConsumerStopped
 from tracker_server.doctor import examine
 from tracker_server.errors import BrokerUnavailable, TrackerError
+from tracker_server.garbage import search_seldom
 from tracker_server.logs import set_up_logging
 from tracker_server.store.engine import sqlite_path
 
@@ -157,6 +158,7 @@ def _settings(*, all_in_one: bool) -> Settings:
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    search_seldom()
     try:
         asyncio.run(work)
     except ConsumerStopped as error:

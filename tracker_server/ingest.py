@@ -26,9 +26,9 @@ class IngestLimits:
     """Unconfirmed writes, waiting ones included."""
     outstanding_bytes: int = limits.MAX_OUTSTANDING_BYTES
     """Their bytes."""
-    publishes_in_flight: int = 2
-    """Unconfirmed messages of one partition. Two keep the broker busy while a confirm travels; more only make the
-    messages smaller."""
+    publishes_in_flight: int = 1
+    """Unconfirmed messages of one partition. What comes meanwhile goes into the next one: with two, messages were half as
+    large, and requests of 10 metrics x 100 steps went through half as fast."""
     longest_wait_seconds: float = 2 * limits.CONFIRM_TIMEOUT_SECONDS
     """How long a caller without a deadline waits."""
 

@@ -104,23 +104,44 @@ def test_json_answers_shown_have_the_fields_of_the_contract() -> None:
         assert set(json.loads(shown)) == {field.camelcase_name for field in response.fields}
 
 
-def test_python_works(address: str) -> None:
+def test_python_works(address: str, tmp_path: Path) -> None:
     (program,) = _blocks("python")
     expected = re.findall(r"print\(.*\)  # (.*)", program)
-    printed = _run([sys.executable, "-W", "error", "-c", program.replace(_ADDRESS, address)])
-    assert printed.splitlines() == expected == ["0.3"]
+    variables = {"TRACKER_SERVER": address, "TRACKER_DIR": str(tmp_path)}
+    printed = _run([sys.executable, "-W", "error", "-c", program], **variables)
+    assert printed.splitlines() == expected == ["True"]
+
+
+def test_terminal_lines_work(tmp_path: Path) -> None:
+    """After the calls of the first run."""
+    with embedded_server(tmp_path) as address:
+        for words in _BUF:
+            _run([word.replace(_ADDRESS, address) for word in words])
+        _check_terminal_lines(address, tmp_path)
+
+
+def _check_terminal_lines(address: str, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "metrics.csv").write_text("step,loss\n0,0.5\n1,0.25\n")
+    variables = {"TRACKER_SERVER": address, "TRACKER_DIR": str(tmp_path)}
+    places = {"path/to/logs": str(logs), "points.csv": str(tmp_path / "points.csv")}
+    for words in _lines(".venv/bin/tracker"):
+        command = [places.get(word, word) for word in words[: words.index("#") if "#" in words else None]]
+        _run([sys.executable, "-m", "tracker_client.cli", *command[1:]], **variables)
+    assert (tmp_path / "points.csv").read_text().count("\n") > 3
 
 
 def test_demo_beside_a_running_tracker(address: str) -> None:
     printed = _run([sys.executable, "examples/demo.py"], TRACKER_SERVER=address, PYTHONIOENCODING="utf-8")
     assert f"at {address}" in printed
     assert "runs: 5 completed" in printed
-    assert "Of 7,200 points sent 7,200 are stored; every writer is complete." in printed
+    assert "Of 7,200 points logged 7,200 are stored; every writer is complete." in printed
     assert re.search(r"^Best learning rate: [\d.]+, with val/accuracy 0\.9\d+\.$", printed, re.MULTILINE)
 
 
 def test_demo_with_a_tracker_of_its_own() -> None:
-    program = "import examples.demo as demo; demo.DEFAULT_ADDRESS = '127.0.0.1:1'; demo.main()"
+    program = "import examples.demo as demo; demo.DEFAULT_SERVER = '127.0.0.1:1'; demo.main()"
     printed = _run([sys.executable, "-c", program], TRACKER_SERVER="", PYTHONIOENCODING="utf-8")
     assert "starting one for as long as this takes" in printed
     assert "every writer is complete" in printed

@@ -21,8 +21,8 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 class SenderProcess:
     """Sees to it that a directory has a sender for a server."""
 
-    def __init__(self, directory: Path, server: str, api_key: str, trouble: Callable[[str, str], None]) -> None:
-        """trouble: is told, in words, and of what kind it is, when it cannot be started."""
+    def __init__(self, directory: Path, server: str, api_key: str, trouble: Callable[[str], None]) -> None:
+        """trouble: is told, in words, when it cannot be started."""
         self._directory = directory
         self._server = server
         self._api_key = api_key
@@ -45,8 +45,7 @@ class SenderProcess:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             self._launcher = _launch(self._directory, self._server, self._api_key)
         except (OSError, ValueError) as error:
-            said = f"the sender cannot be started ({error}); what is logged waits in {self._directory}"
-            self._trouble(said, "no sender")
+            self._trouble(f"the sender cannot be started ({error}); what is logged waits in {self._directory}")
 
     def _ended(self) -> bool:
         """Whether the launcher has; leaves no zombie."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     Connection,
+    Double,
     Row,
     Select,
     Subquery,
@@ -29,11 +31,13 @@ from tracker_server.model.records import AcrossRuns, DashboardStats, ExperimentR
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
 from tracker_server.store.point_reader import SeriesReader
-from tracker_server.store.run_reader import has_something, list_runs
+from tracker_server.store.run_reader import list_runs
 from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import experiments, runs, series
 
 _DAY_MS = 86_400_000
+_MANY_RUNS = 1_000
+"""From so many runs on, an experiment's series are read in one go."""
 
 
 def list_experiments(connection: Connection, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
@@ -55,12 +59,12 @@ def summarize(connection: Connection, experiment_id: str, after: str, size: int,
         .group_by(runs.c.status)
         .order_by(runs.c.status)
     )
-    names = _metric_names(connection, experiment_id, after, size + 1)
+    metrics = _across_runs(connection, experiment_id, after, size + 1, row.run_count)
     return ExperimentSummary(
         experiment=_record(row),
         run_counts=[(status, count) for status, count in connection.execute(counts)],
-        metrics=_across_runs(connection, experiment_id, names[:size]),
-        more_metrics=len(names) > size,
+        metrics=metrics[:size],
+        more_metrics=len(metrics) > size,
         newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS),
         read_ms=read_ms,
     )
@@ -99,21 +103,21 @@ def _record(row: Row[Any]) -> ExperimentRecord:
     )
 
 
-def _metric_names(connection: Connection, experiment_id: str, after: str, size: int) -> list[str]:
-    query = (
-        select(series.c.name)
-        .join(runs, runs.c.run_id == series.c.run_id)
-        .where(runs.c.experiment_id == experiment_id, has_something())
-        .group_by(series.c.name)
-        .order_by(series.c.name)
-        .limit(size)
-    )
-    if after:
-        query = query.where(series.c.name > after)
-    return list(connection.execute(query).scalars())
+def _across_runs(connection: Connection, experiment_id: str, after: str, size: int, run_count: int) -> list[AcrossRuns]:
+    """At most so many metrics, those whose names follow `after`."""
+    if run_count >= _MANY_RUNS and connection.dialect.name == "postgresql":
+        # Statistics may be older than the experiment; then it would look up each run's series one by one.
+        connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
+    totals = _totals(experiment_id, after, size)
+    found = {row.name: row for row in connection.execute(totals)}
+    stale = _stale_values(connection, experiment_id, after)
+    finite = [row for row in found.values() if row.low is not None]
+    holders = _holders(connection, experiment_id, totals, finite)
+    names = sorted({*found, *stale})[:size]
+    return [_combine(name, found.get(name), holders.get(name), stale.get(name, [])) for name in names]
 
 
-def _finals(experiment_id: str, names: Sequence[str]) -> Subquery:
+def _finals(experiment_id: str) -> Select[Any]:
     """Each run's value of each metric: its final metric, else its last value. Stale series are left out."""
     given = series.c.final_kind.is_not(None)
     return (
@@ -121,26 +125,20 @@ def _finals(experiment_id: str, names: Sequence[str]) -> Subquery:
             series.c.name,
             series.c.run_id,
             case((given, series.c.final_value), else_=series.c.last_value).label("value"),
-            case((given, series.c.final_kind), else_=series.c.last_kind).label("kind"),
         )
         .join(runs, runs.c.run_id == series.c.run_id)
         .where(
             runs.c.experiment_id == experiment_id,
-            series.c.name >= names[0],
-            series.c.name <= names[-1],
             or_(given, and_(series.c.last_kind.is_not(None), series.c.stale == false())),
         )
-        .subquery("finals")
     )
 
 
-def _across_runs(connection: Connection, experiment_id: str, names: Sequence[str]) -> list[AcrossRuns]:
-    if not names:
-        return []
-    finals = _finals(experiment_id, names)
+def _totals(experiment_id: str, after: str, size: int) -> Select[Any]:
+    finals = _finals(experiment_id).where(series.c.name > after).subquery("finals")
     value = finals.c.value
     huge = func.abs(value) > HUGE
-    totals = (
+    return (
         select(
             finals.c.name,
             func.count().label("run_count"),
@@ -151,27 +149,55 @@ def _across_runs(connection: Connection, experiment_id: str, names: Sequence[str
             func.coalesce(func.sum(case((huge, value * HUGE_SCALE), else_=0.0)), 0.0).label("huge_total"),
         )
         .group_by(finals.c.name)
-        .subquery("totals")
+        .order_by(finals.c.name)
+        .limit(size)
     )
-    again = finals.alias("again")
+
+
+def _holders(
+    connection: Connection, experiment_id: str, query: Select[Any], totals: Sequence[Row[Any]]
+) -> dict[str, tuple[str, str]]:
+    """The runs that have the smallest and the largest value of each metric; of several the one whose id sorts first.
+
+    query: that gave the totals.
+    """
+    if not totals:
+        return {}
+    # PostgreSQL is given the values: joined to the query of the totals it would make them again, and not in parallel.
+    # SQLite, which reads a double from a text not quite exactly, makes them again.
+    wanted = _as_table(totals) if connection.dialect.name == "postgresql" else query.subquery("wanted")
+    finals = _finals(experiment_id).subquery("finals")
+    is_low, is_high = finals.c.value == wanted.c.low, finals.c.value == wanted.c.high
     holders = (
         select(
-            again.c.name,
-            func.min(case((again.c.value == totals.c.low, again.c.run_id))).label("low_run"),
-            func.min(case((again.c.value == totals.c.high, again.c.run_id))).label("high_run"),
+            finals.c.name,
+            func.min(case((is_low, finals.c.run_id))).label("low_run"),
+            func.min(case((is_high, finals.c.run_id))).label("high_run"),
         )
-        .join(totals, totals.c.name == again.c.name)
-        .where(or_(again.c.value == totals.c.low, again.c.value == totals.c.high))
-        .group_by(again.c.name)
-        .subquery("holders")
+        .join(wanted, and_(wanted.c.name == finals.c.name, or_(is_low, is_high)))
+        .group_by(finals.c.name)
     )
-    query = select(totals, holders.c.low_run, holders.c.high_run).outerjoin(holders, holders.c.name == totals.c.name)
-    found = {row.name: row for row in connection.execute(query)}
-    stale = _stale_values(connection, experiment_id, names)
-    return [_combine(name, found.get(name), stale.get(name, [])) for name in names]
+    return {name: (low_run, high_run) for name, low_run, high_run in connection.execute(holders)}
 
 
-def _combine(name: str, row: Row[Any] | None, extra: list[tuple[float, str]]) -> AcrossRuns:
+def _as_table(totals: Sequence[Row[Any]]) -> Subquery:
+    """Names, smallest and largest values, for PostgreSQL."""
+    names, lows, highs = ([getattr(row, name) for row in totals] for name in ("name", "low", "high"))
+    table = (
+        func.unnest(cast(names, ARRAY(Text)), cast(lows, ARRAY(Double)), cast(highs, ARRAY(Double)))
+        .table_valued("name", "low", "high", name="wanted")
+        .render_derived()
+    )
+    return select(
+        table.c.name.collate("C").label("name"),
+        cast(table.c.low, Double).label("low"),
+        cast(table.c.high, Double).label("high"),
+    ).subquery("wanted")
+
+
+def _combine(
+    name: str, row: Row[Any] | None, holders: tuple[str, str] | None, extra: list[tuple[float, str]]
+) -> AcrossRuns:
     """Totals of a metric from the database's own, and the values of runs whose series are stale."""
     finite = [(value, run_id) for value, run_id in extra if abs(value) < float("inf")]
     lows, highs = list(finite), list(finite)
@@ -186,9 +212,9 @@ def _combine(name: str, row: Row[Any] | None, extra: list[tuple[float, str]]) ->
         finite_count += row.finite_count
         total += row.total
         huge_total += row.huge_total
-        if row.low is not None:
-            lows.append((row.low, row.low_run))
-            highs.append((row.high, row.high_run))
+        if holders is not None:
+            lows.append((row.low, holders[0]))
+            highs.append((row.high, holders[1]))
     return AcrossRuns(
         name,
         count,
@@ -199,9 +225,7 @@ def _combine(name: str, row: Row[Any] | None, extra: list[tuple[float, str]]) ->
     )
 
 
-def _stale_values(
-    connection: Connection, experiment_id: str, names: Sequence[str]
-) -> dict[str, list[tuple[float, str]]]:
+def _stale_values(connection: Connection, experiment_id: str, after: str) -> dict[str, list[tuple[float, str]]]:
     query = (
         select(*series.c, runs.c.cuts.label("run_cuts"))
         .join(runs, runs.c.run_id == series.c.run_id)
@@ -209,8 +233,7 @@ def _stale_values(
             runs.c.experiment_id == experiment_id,
             series.c.stale,
             series.c.final_kind.is_(None),
-            series.c.name >= names[0],
-            series.c.name <= names[-1],
+            series.c.name > after,
         )
     )
     values: dict[str, list[tuple[float, str]]] = {}

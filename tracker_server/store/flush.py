@@ -16,6 +16,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.ledger import Ledger
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
+from tracker_server.store.series_cache import SeriesCache
 from tracker_server.store.tables import series
 
 _MAX_STEP = 2**63 - 1
@@ -37,9 +38,12 @@ class Outcome:
     """Run and metric of the series whose totals a cut has made stale."""
 
 
-def flush(connection: Connection, bulk: Bulk, writes: Sequence[Write]) -> Outcome:
-    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits."""
-    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk)
+def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
+    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
+
+    Raises RowChanged when what was cached is not what the database has.
+    """
+    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
     fresh = [write for write in ordered if ledger.admit(write)]
@@ -51,7 +55,7 @@ def flush(connection: Connection, bulk: Bulk, writes: Sequence[Write]) -> Outcom
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
-        points.load(connection, run.run_id, names)
+        points.load(connection, run, names)
         points.set_finals(run, sorted(names))
     scopes = book.scopes(writes)
     _number_writers(ledger, book)
@@ -77,7 +81,7 @@ def _add_points(
             stepless.append((write, write.body))
             names[write.scope_id].add(write.body.name)
     for run_id in sorted(names):
-        points.load(connection, run_id, names[run_id])
+        points.load(connection, book.runs[run_id], names[run_id])
     for write, block in _give_steps(points, blocks, stepless):
         blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
     _number_writers(ledger, book)

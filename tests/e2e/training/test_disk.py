@@ -75,7 +75,7 @@ def test_a_journal_that_may_not_grow_keeps_its_first_piece_and_the_rest_is_count
 def check_partial(ended: Ended, stub: TrackerServiceStub, run_id: str, directory: Path, server: str) -> None:
     """The script ended well, said once that there is no room, and every point has either arrived or is counted."""
     assert ended.code == 0, ended
-    assert sum("no room for the journals" in line for line in ended.warnings) == 1, ended.errors
+    assert sum("new points are dropped until" in line for line in ended.warnings) == 1, ended.errors
     assert sum("found no room" in line for line in ended.warnings) == 1, ended.errors
     assert len(ended.warnings) == 2, ended.errors
     sync_all(directory, server)
@@ -191,7 +191,7 @@ print(json.dumps([run.finish(), step, run.dropped_points]))
     ended = running.wait()
     sent, steps, dropped = json.loads(ended.output)
     assert sent, ended
-    assert sum("no room for the journals" in line for line in ended.warnings) == 1, ended.errors
+    assert sum("new points are dropped until" in line for line in ended.warnings) == 1, ended.errors
     answer = get_run(embedded.stub(), "again")
     (writer,) = answer.completeness.writers
     assert answer.completeness.complete

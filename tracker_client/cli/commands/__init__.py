@@ -1,0 +1,1 @@
+"""One module a command. What is slow to import is imported inside the functions."""

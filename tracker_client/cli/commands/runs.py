@@ -1,0 +1,104 @@
+"""`tracker runs` and `tracker experiments`: lists."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from tracker.v1.resources_pb2 import Experiment, Run
+from tracker_client.cli import output, plain, texts
+from tracker_client.cli.options import ApiKey, AsJson, Server, StatusName, status_of
+from tracker_client.cli.output import Cell, Column, Table
+from tracker_client.cli.session import connection
+
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")]
+_MAX_PAGE = 1_000
+
+_RUN_COLUMNS = (
+    Column("run_id", "run", whole=True),
+    Column("status", "status", whole=True),
+    Column("experiment_id", "experiment", whole=True),
+    Column("name", "name", spare=True),
+    Column("started_at", "started", whole=True, spare=True),
+    Column("seconds", "took", right=True),
+    Column("tags", "tags", spare=True),
+)
+_EXPERIMENT_COLUMNS = (
+    Column("experiment_id", "experiment", whole=True),
+    Column("runs", "runs", right=True),
+    Column("name", "name", spare=True),
+    Column("created_at", "created", whole=True),
+    Column("tags", "tags", spare=True),
+)
+
+
+def runs(
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="Only of this experiment.")] = "",
+    status: Annotated[
+        list[StatusName] | None, typer.Option("--status", "-s", help="Only with this status. May be repeated.")
+    ] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+    server: Server = None,
+    api_key: ApiKey = None,
+) -> None:
+    """List runs, newest first."""
+    with connection(server, api_key) as client:
+        found = client.list_runs(
+            experiment, statuses=[status_of(name) for name in status or ()], page_size=min(limit, _MAX_PAGE)
+        )
+        chosen = list(islice(found, limit or None))
+        more = bool(limit) and len(chosen) == limit and next(found, None) is not None
+        now = datetime.now(UTC)
+        table = Table(_RUN_COLUMNS, [_run_row(run, now) for run in chosen])
+        output.print_list(table, map(plain.run, chosen), as_json=as_json)
+        _say_rest(len(chosen), more, "run")
+
+
+def experiments(limit: Limit = 50, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
+    """List experiments, newest first."""
+    with connection(server, api_key) as client:
+        found = client.list_experiments(page_size=min(limit, _MAX_PAGE))
+        chosen = list(islice(found, limit or None))
+        more = bool(limit) and len(chosen) == limit and next(found, None) is not None
+        table = Table(_EXPERIMENT_COLUMNS, [_experiment_row(one) for one in chosen])
+        output.print_list(table, map(plain.experiment, chosen), as_json=as_json)
+        _say_rest(len(chosen), more, "experiment")
+
+
+def seconds_of(run: Run, now: datetime) -> float:
+    """How long its newest attempt took, or has taken so far."""
+    end = texts.instant(run.ended_at) if run.HasField("ended_at") else now
+    return max(0.0, (end - texts.instant(run.started_at)).total_seconds())
+
+
+def _run_row(run: Run, now: datetime) -> list[Cell]:
+    return [
+        output.text(run.run_id, "bold"),
+        output.status(run.status),
+        output.text(run.experiment_id),
+        output.text(run.name, width=40),
+        output.when(texts.instant(run.started_at)),
+        output.took(seconds_of(run, now)),
+        output.text(", ".join(run.tags), width=40),
+    ]
+
+
+def _experiment_row(experiment: Experiment) -> list[Cell]:
+    created = texts.instant(experiment.created_at) if experiment.HasField("created_at") else None
+    return [
+        output.text(experiment.experiment_id, "bold"),
+        output.count(experiment.run_count),
+        output.text(experiment.name, width=40),
+        output.when(created),
+        output.text(", ".join(experiment.tags), width=40),
+    ]
+
+
+def _say_rest(shown: int, more: bool, noun: str) -> None:
+    """For people: that nothing is there, or that there is more."""
+    if output.on_terminal() and (more or not shown):
+        typer.echo(f"the newest {shown:,}; --limit 0 shows all" if more else f"no {noun}s", err=True)

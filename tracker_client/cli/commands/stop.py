@@ -1,0 +1,45 @@
+"""`tracker stop RUN`: asks a run to stop."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated
+
+import typer
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tracker.v1.resources_pb2 import RUN_STATUS_LOST, RUN_STATUS_RUNNING
+from tracker.v1.tracker_service_pb2 import RunChanges, UpdateRunRequest
+from tracker_client.cli import texts
+from tracker_client.cli.options import ApiKey, RunId, Server
+from tracker_client.cli.session import connection, fail
+
+
+def stop(
+    run: RunId,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the request back.")] = False,
+    server: Server = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Ask a run to stop.
+
+    It hears of it with its next heartbeat, and ends when it is ready to.
+    """
+    with connection(server, api_key) as client:
+        # A change of a run that is not there would make it.
+        found = client.get_run(run).run
+        if not undo and found.status not in (RUN_STATUS_RUNNING, RUN_STATUS_LOST):
+            fail(f"run {run} is {texts.status(found.status)} already")
+        client.update_run(
+            UpdateRunRequest(
+                run_id=run,
+                changes=RunChanges(stop_requested=not undo),
+                update_mask=FieldMask(paths=["stop_requested"]),
+                attempt=found.attempt,
+                # So that a retry is the same write.
+                writer_id=str(uuid.uuid4()),
+                sequence=1,
+            )
+        )
+        done = "is no longer asked to stop" if undo else "is asked to stop; it hears of it with its next heartbeat"
+        typer.echo(f"run {run} {done}")
