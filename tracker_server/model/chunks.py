@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracker_server.model.digests import Digest, digest_rows
 from tracker_server.model.origins import encode_slices
 from tracker_server.model.points import Floats, Frame, Ints
 
@@ -35,6 +36,10 @@ class ChunkGroup:
             [None if value == np.inf else value for value in low],
             [None if value == -np.inf else value for value in high],
         )
+
+    def digests(self) -> list[Digest]:
+        """What is known of each row without its points."""
+        return digest_rows(self.values)
 
 
 def cut_chunks(
