@@ -23,9 +23,11 @@ from tracker_server.store.series_book import LARGE_CHUNK_POINTS
 from tracker_server.store.tables import chunk_tail, chunks, runs
 
 CROWD = 128
-"""So many small chunks of a series are merged while more are still expected."""
+"""So many small chunks of a series are merged while more are expected."""
+SEVERAL = 2
+"""The least that can be merged."""
 _WORTHWHILE_POINTS = 256
-"""Chunks larger than this on average cost little more than large ones: they wait for the end of the run."""
+"""A crowd of chunks larger than this on average costs little more than large ones: it waits for the end of the run."""
 _MOST_CHUNKS = 1_024
 """Chunks read in one transaction."""
 _MOST_POINTS = 8 * limits.MAX_CHUNK_POINTS
@@ -45,6 +47,10 @@ class Compacted:
     points: int = 0
     """Points in them."""
 
+    def plus(self, other: Compacted) -> Compacted:
+        """Both together."""
+        return Compacted(self.parts + other.parts, self.chunks + other.chunks, self.points + other.points)
+
 
 NOTHING_COMPACTED = Compacted()
 """There was nothing to merge, or somebody else is at it."""
@@ -54,26 +60,32 @@ def runs_with_tails(connection: Connection, after: str, limit: int) -> list[tupl
     """Runs with an id beyond `after` that have small chunks, by id, and whether each has ended."""
     some = select(chunk_tail.c.run_id).where(chunk_tail.c.run_id > after).group_by(chunk_tail.c.run_id)
     some_ids = list(connection.execute(some.order_by(chunk_tail.c.run_id).limit(limit)).scalars())
-    status = dict(connection.execute(select(runs.c.run_id, runs.c.status).where(runs.c.run_id.in_(some_ids))).tuples())
+    found = connection.execute(select(runs.c.run_id, runs.c.status).where(runs.c.run_id.in_(some_ids)))
+    status = {row.run_id: row.status for row in found}
     return [(run_id, status[run_id] != Status.RUNNING) for run_id in some_ids]
 
 
-def compact(connection: Connection, bulk: Bulk, run_id: str, *, finish: bool) -> Compacted:
+def compact(connection: Connection, bulk: Bulk, run_id: str, *, finish: bool, many: int) -> Compacted:
     """Merges small chunks of a run, as many as one short transaction may. The caller holds the run's lock, and commits."""
     work = _Work(run_id)
-    counts = _crowded(connection, run_id, finish=finish)
+    counts = _crowded(connection, run_id, finish=finish, many=many)
     heads = tail_heads(connection, run_id, counts.keys(), _MOST_CHUNKS) if counts else []
     taken = list(_taken(heads))
     glued = _glued(connection, run_id, taken)
     for (series_no, attempt), group in groupby(taken, key=lambda item: (item[0], item[1].attempt)):
         own = [head for _, head in group]
         whole = len(own) >= counts[series_no, attempt]
-        if len(own) > 1 or whole:
-            parts = _read(connection, run_id, series_no, own)
-            work.move(series_no, [part for part in parts if (series_no, part.chunk_no) in glued])
-            rest = [part for part in parts if (series_no, part.chunk_no) not in glued]
-            if rest:
-                work.merge(connection, series_no, rest, finish=finish and whole)
+        if len(own) == 1 and not whole:
+            continue
+        parts = _read(connection, run_id, series_no, own)
+        stretches = list(_stretches(connection, run_id, series_no, parts))
+        for number, stretch in enumerate(stretches, 1):
+            # Behind the last large chunk more is to come.
+            more = number == len(stretches) and not (finish and whole)
+            work.move(series_no, [part for part in stretch if (series_no, part.chunk_no) in glued])
+            rest = [part for part in stretch if (series_no, part.chunk_no) not in glued]
+            if len(rest) > 1 or (rest and not more):
+                work.merge(connection, series_no, rest, more=more)
     return work.save(connection, bulk)
 
 
@@ -99,14 +111,14 @@ class _Work:
                 large=True,
             )
 
-    def merge(self, connection: Connection, series_no: int, parts: Sequence[StoredChunk], *, finish: bool) -> None:
-        """Chunks of one attempt that become few. Unless it is to `finish`, what does not fill a chunk stays small."""
+    def merge(self, connection: Connection, series_no: int, parts: Sequence[StoredChunk], *, more: bool) -> None:
+        """Chunks of one attempt that become few. If `more` is to come, what does not fill a chunk stays small."""
         merged = merge_parts(parts, lambda: writer_ids(connection, self.run_id))
         numbers = sorted(part.chunk_no for part in parts)
         cuts, apart = cut_merged(merged, limits.MAX_CHUNK_POINTS, len(parts))
         self._take(series_no, numbers)
         for (start, stop), number in zip(cuts, numbers[: len(cuts)], strict=True):
-            stays = stop == len(merged.steps) and apart and not finish and stop - start < limits.MAX_CHUNK_POINTS
+            stays = stop == len(merged.steps) and apart and more and stop - start < limits.MAX_CHUNK_POINTS
             chunk = merged.chunk(self.run_id, parts[0].attempt, start, stop)
             self._put(series_no, number, chunk, large=not stays)
 
@@ -138,14 +150,15 @@ class _Work:
         (self._large if large else self._small).append(NumberedChunks(chunk, [series_no], [number]))
 
 
-def _crowded(connection: Connection, run_id: str, *, finish: bool) -> Mapping[tuple[int, int], int]:
+def _crowded(connection: Connection, run_id: str, *, finish: bool, many: int) -> Mapping[tuple[int, int], int]:
     """Series and attempts with chunks that are to be merged, and how many each has."""
     number, points = func.count(), func.sum(chunk_tail.c.count)
-    wanted = (
-        or_(number > 1, points >= LARGE_CHUNK_POINTS)
-        if finish
-        else and_(number >= CROWD, points <= number * _WORTHWHILE_POINTS)
-    )
+    if finish:
+        wanted = or_(number > 1, points >= LARGE_CHUNK_POINTS)
+    elif many < CROWD:
+        wanted = number >= many
+    else:
+        wanted = and_(number >= many, points <= number * _WORTHWHILE_POINTS)
     query = (
         select(chunk_tail.c.series_no, chunk_tail.c.attempt, number)
         .where(chunk_tail.c.run_id == run_id)
@@ -155,10 +168,10 @@ def _crowded(connection: Connection, run_id: str, *, finish: bool) -> Mapping[tu
         .limit(_MOST_GROUPS)
     )
     counts: dict[tuple[int, int], int] = {}
-    for series_no, attempt, many in connection.execute(query):
+    for series_no, attempt, count in connection.execute(query):
         if sum(counts.values()) >= _MOST_CHUNKS:
             break
-        counts[series_no, attempt] = many
+        counts[series_no, attempt] = count
     return counts
 
 
@@ -175,6 +188,33 @@ def _taken(heads: Sequence[tuple[int, ChunkHead]]) -> Iterator[tuple[int, ChunkH
 def _read(connection: Connection, run_id: str, series_no: int, heads: Sequence[ChunkHead]) -> list[StoredChunk]:
     parts = list(read_chunks(connection, run_id, series_no, heads))
     return sorted(parts, key=lambda part: (int(part.steps[0]), part.chunk_no))
+
+
+def _stretches(
+    connection: Connection, run_id: str, series_no: int, parts: Sequence[StoredChunk]
+) -> Iterator[list[StoredChunk]]:
+    """Chunks, given by first step, parted where a large one lies between two: one made of both would overlap it, and
+    what overlaps can only be read together."""
+    low, high = int(parts[0].steps[0]), max(int(part.steps[-1]) for part in parts)
+    query = select(chunks.c.first_step, chunks.c.last_step).where(
+        chunks.c.run_id == run_id,
+        chunks.c.series_no == series_no,
+        chunks.c.first_step >= low,
+        chunks.c.last_step <= high,
+    )
+    between = sorted((first, last) for first, last in connection.execute(query))
+    at = 0
+    stretch: list[StoredChunk] = []
+    end = low
+    for part in parts:
+        while at < len(between) and between[at][0] < end:
+            at += 1
+        if stretch and at < len(between) and between[at][1] <= int(part.steps[0]):
+            yield stretch
+            stretch = []
+        stretch.append(part)
+        end = max(end, int(part.steps[-1]))
+    yield stretch
 
 
 def _glued(connection: Connection, run_id: str, heads: Sequence[tuple[int, ChunkHead]]) -> set[tuple[int, int]]:

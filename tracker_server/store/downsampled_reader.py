@@ -7,6 +7,7 @@ digest; of one in several buckets the values are read; the points themselves onl
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +43,7 @@ def read_downsampled(reader: SeriesReader, steps: StepRange, max_points: int) ->
         offset += len(stretch)
     finite = sum(stretch.finite_count for stretch in stretches)
     starts = bucket_starts(total, max_points, all_finite=finite == total)
-    candidates = _Candidates(starts)
+    candidates = _Candidates(starts, starts.tolist())
     split: dict[int, _Stretch] = {}
     for stretch in stretches:
         if stretch.points is not None:
@@ -85,6 +86,8 @@ class _Candidates:
 
     starts: Ints
     """Of the buckets."""
+    _start_list: list[int]
+    """The same, for single look-ups."""
     _positions: list[Ints] = field(default_factory=list)
     _values: list[Floats] = field(default_factory=list)
     _digest_positions: list[int] = field(default_factory=list)
@@ -92,8 +95,8 @@ class _Candidates:
 
     def is_split(self, stretch: _Stretch) -> bool:
         """Whether its points fall into several buckets."""
-        first, last = np.searchsorted(self.starts, [stretch.offset, stretch.offset + len(stretch) - 1], side="right")
-        return bool(first != last)
+        following = bisect_right(self._start_list, stretch.offset)
+        return following < len(self._start_list) and self._start_list[following] < stretch.offset + len(stretch)
 
     def add_digest(self, stretch: _Stretch) -> None:
         """A chunk that lies in one bucket whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 import numpy as np
@@ -53,6 +53,8 @@ class SeriesReader:
     connection: Connection
     series: SeriesState
     run_cuts: Cuts
+    _bounds: dict[int, int | None] = field(default_factory=dict)
+    """What live_until says, by attempt: asked for each of thousands of chunks."""
 
     def all_points(self, steps: StepRange) -> Points:
         """Every live point in the range."""
@@ -127,7 +129,7 @@ class SeriesReader:
 
     def bounds(self, attempt: int, steps: StepRange) -> tuple[int, int]:
         """Lowest and highest step of the range at which points of an attempt are live; none are when low > high."""
-        bound = live_until(attempt, self.series.cuts, self.run_cuts)
+        bound = self._live_until(attempt)
         low = _MIN_STEP if steps.low is None else steps.low
         high = _MAX_STEP if steps.high is None else steps.high
         if bound is None:
@@ -161,6 +163,11 @@ class SeriesReader:
             return 0, 0
         start = int(np.searchsorted(chunk.steps, low, side="left"))
         return start, int(np.searchsorted(chunk.steps, high, side="right"))
+
+    def _live_until(self, attempt: int) -> int | None:
+        if attempt not in self._bounds:
+            self._bounds[attempt] = live_until(attempt, self.series.cuts, self.run_cuts)
+        return self._bounds[attempt]
 
     def _writer_ids(self) -> dict[int, str]:
         return writer_ids(self.connection, self.series.run_id)

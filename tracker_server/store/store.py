@@ -25,7 +25,7 @@ from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_reader, schema
 from tracker_server.store.bulk import Bulk
-from tracker_server.store.compaction import NOTHING_COMPACTED, Compacted, compact, runs_with_tails
+from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, compact, runs_with_tails
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
@@ -44,7 +44,8 @@ class Store:
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
-        self._partitions = partitions
+        self.partitions = partitions
+        """How many there are."""
         self._lock = lock
 
     # ------------------------------------------------------------ writing, by the consumer
@@ -111,16 +112,17 @@ class Store:
         with self._snapshot() as connection:
             return runs_with_tails(connection, after, limit)
 
-    def compact(self, run_id: str, *, finish: bool) -> Compacted:
+    def compact(self, run_id: str, *, finish: bool, many: int = CROWD) -> Compacted:
         """Merges some of a run's small chunks, in one short transaction; nothing that is read changes by it.
 
-        `finish`: nothing more is expected, so what does not fill a chunk goes among the large ones too, and two small
-        chunks are enough to be merged. Otherwise only where a series has many.
+        Without `finish` only where a series has so `many` of them, and what does not fill a chunk stays small, to be
+        merged with what comes later. `finish`: nothing more is expected, so all of it goes among the large ones.
+        Call it until no part was taken.
         """
         with guard(), self._writer.begin() as connection:
             if not self._bulk.begin_compaction(connection, run_id):
                 return NOTHING_COMPACTED
-            return compact(connection, self._bulk, run_id, finish=finish)
+            return compact(connection, self._bulk, run_id, finish=finish, many=many)
 
     # ------------------------------------------------------------ reading, by the server
 
@@ -178,11 +180,11 @@ class Store:
 
     def migrate(self) -> str:
         """Brings the schema up to date and returns its revision."""
-        return schema.migrate(self._writer, self._partitions)
+        return schema.migrate(self._writer, self.partitions)
 
     def check(self) -> None:
         """Raises BadMigration, BadSetting or StoreUnavailable unless the database is fit for this program."""
-        schema.check(self._reader, self._partitions)
+        schema.check(self._reader, self.partitions)
 
     def close(self) -> None:
         """Closes every connection. Idempotent."""
@@ -195,7 +197,7 @@ class Store:
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
         with guard(), self._writer.begin() as connection:
-            partitions = {partition_of(scope_id, self._partitions) for scope_id in scope_ids}
+            partitions = {partition_of(scope_id, self.partitions) for scope_id in scope_ids}
             self._bulk.lock_partitions(connection, sorted(partitions))
             yield connection
 
