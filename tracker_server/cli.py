@@ -81,7 +81,11 @@ def compact(
     run: Annotated[str, typer.Option(help="Only this run.", metavar="RUN")] = "",
 ) -> None:
     """Merge small chunks into large ones by hand. Safe beside everything else, and may be interrupted."""
-    store = Parts(_settings(all_in_one=True)).store
+    parts = Parts(_settings(all_in_one=True))
+    try:
+        store = parts.store
+    except TrackerError as error:
+        _fail(error)
     try:
         store.check()
         done = compact_run(store, run) if run else compact_all(store)
