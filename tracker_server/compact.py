@@ -30,7 +30,7 @@ def compact_all(store: Store) -> Compacted:
 
 
 def _compact(store: Store, run_id: str, *, ended: bool) -> Compacted:
-    total = NOTHING_COMPACTED
-    while (done := store.compact(run_id, finish=ended, many=SEVERAL)).parts:
+    total = done = NOTHING_COMPACTED
+    while (done := store.compact(run_id, finish=ended, many=SEVERAL, pending=done.pending)).parts:
         total = total.plus(done)
     return total

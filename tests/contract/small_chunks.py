@@ -25,8 +25,8 @@ def make_chunks_small(patch: pytest.MonkeyPatch, *, most: int = 6, large: int = 
 
 def compact_whole(store: Store, run: str, *, finish: bool = True) -> Compacted:
     """Merges all there is."""
-    total = Compacted()
-    while (done := store.compact(run, finish=finish, many=SEVERAL)).parts:
+    total = done = Compacted()
+    while (done := store.compact(run, finish=finish, many=SEVERAL, pending=done.pending)).parts:
         total = total.plus(done)
     return total
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,10 +108,10 @@ async def test_a_database_that_is_away_is_asked_again(store: Store, monkeypatch:
     log(store, [*single_points(4), write(5, complete())])
     compact, failures = store.compact, [StoreUnavailable("away"), StoreUnavailable("away")]
 
-    def fails_twice(run_id: str, *, finish: bool, many: int) -> Compacted:
+    def fails_twice(run_id: str, **how: Any) -> Compacted:
         if failures:
             raise failures.pop()
-        return compact(run_id, finish=finish, many=many)
+        return compact(run_id, **how)
 
     monkeypatch.setattr(store, "compact", fails_twice)
     async with at_work(store):
@@ -123,10 +124,10 @@ async def test_a_run_that_cannot_be_merged_does_not_stop_the_others(
     log(store, [*single_points(4, "a"), *single_points(4, "b")])
     compact = store.compact
 
-    def refuses_one(run_id: str, *, finish: bool, many: int) -> Compacted:
+    def refuses_one(run_id: str, **how: Any) -> Compacted:
         if run_id == "a":
             raise RuntimeError
-        return compact(run_id, finish=finish, many=many)
+        return compact(run_id, **how)
 
     monkeypatch.setattr(store, "compact", refuses_one)
     async with at_work(store):

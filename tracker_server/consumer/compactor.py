@@ -14,7 +14,7 @@ import structlog
 
 from tracker_server.errors import StoreUnavailable
 from tracker_server.model.writes import CompleteRun, Write
-from tracker_server.store.compaction import CROWD, SEVERAL
+from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, SEVERAL
 from tracker_server.store.store import Store
 
 _ENDED_SECONDS = 2.0
@@ -128,10 +128,12 @@ class Compactor:
         if not finish and quiet < _QUIET_SECONDS:
             # Still of interest; the flushes meanwhile are counted anew.
             self._runs[run_id] = _Activity(0, activity.last, activity.ended)
+        done = NOTHING_COMPACTED
         try:
             while True:
                 begun = self._loop.time()
-                done = await self._call(partial(self._store.compact, run_id, finish=finish, many=many))
+                merge = partial(self._store.compact, run_id, finish=finish, many=many, pending=done.pending)
+                done = await self._call(merge)
                 if not done.parts:
                     return
                 self.parts += done.parts

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TypeAlias
 
 from sqlalchemy import Connection, and_, delete, func, or_, select
 
@@ -32,8 +33,12 @@ _MOST_CHUNKS = 1_024
 """Chunks read in one transaction."""
 _MOST_POINTS = 8 * limits.MAX_CHUNK_POINTS
 """Points read in one transaction, or two chunks: about 1 MiB as arrays."""
-_MOST_GROUPS = 256
-"""Series looked at in one transaction."""
+_MOST_CROWDS = 4_096
+"""Series and attempts looked up at a time."""
+
+
+Crowds: TypeAlias = tuple[tuple[tuple[int, int], int], ...]
+"""Series and attempts with small chunks to be merged, and how many each has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,11 @@ class Compacted:
     """Chunks put in their place."""
     points: int = 0
     """Points in them."""
+    pending: Crowds = ()
+    """What was found and is still to be merged, for the next transaction: finding it is most of the work of a short one."""
 
     def plus(self, other: Compacted) -> Compacted:
-        """Both together."""
+        """Both together, nothing pending."""
         return Compacted(self.parts + other.parts, self.chunks + other.chunks, self.points + other.points)
 
 
@@ -65,28 +72,31 @@ def runs_with_tails(connection: Connection, after: str, limit: int) -> list[tupl
     return [(run_id, status[run_id] != Status.RUNNING) for run_id in some_ids]
 
 
-def compact(connection: Connection, bulk: Bulk, run_id: str, *, finish: bool, many: int) -> Compacted:
+def compact(connection: Connection, bulk: Bulk, run_id: str, pending: Crowds, *, finish: bool, many: int) -> Compacted:
     """Merges small chunks of a run, as many as one short transaction may. The caller holds the run's lock, and commits."""
+    crowds = dict(pending or _crowded(connection, run_id, finish=finish, many=many))
     work = _Work(run_id)
-    counts = _crowded(connection, run_id, finish=finish, many=many)
-    heads = tail_heads(connection, run_id, counts.keys(), _MOST_CHUNKS) if counts else []
-    taken = list(_taken(heads))
-    glued = _glued(connection, run_id, taken)
-    for (series_no, attempt), group in groupby(taken, key=lambda item: (item[0], item[1].attempt)):
+    heads = list(_taken(tail_heads(connection, run_id, _first_of(crowds), _MOST_CHUNKS))) if crowds else []
+    glued = _glued(connection, run_id, heads)
+    for crowd, group in groupby(heads, key=lambda item: (item[0], item[1].attempt)):
         own = [head for _, head in group]
-        whole = len(own) >= counts[series_no, attempt]
-        if len(own) == 1 and not whole:
+        left = crowds[crowd] - len(own)
+        if len(own) == 1 and left > 0:
             continue
-        parts = _read(connection, run_id, series_no, own)
-        stretches = list(_stretches(connection, run_id, series_no, parts))
+        parts = _read(connection, run_id, crowd[0], own)
+        stretches = list(_stretches(connection, run_id, crowd[0], parts))
+        small = 0
         for number, stretch in enumerate(stretches, 1):
+            work.move(crowd[0], [part for part in stretch if (crowd[0], part.chunk_no) in glued])
+            rest = [part for part in stretch if (crowd[0], part.chunk_no) not in glued]
             # Behind the last large chunk more is to come.
-            more = number == len(stretches) and not (finish and whole)
-            work.move(series_no, [part for part in stretch if (series_no, part.chunk_no) in glued])
-            rest = [part for part in stretch if (series_no, part.chunk_no) not in glued]
+            more = number == len(stretches) and not (finish and left <= 0)
             if len(rest) > 1 or (rest and not more):
-                work.merge(connection, series_no, rest, more=more)
-    return work.save(connection, bulk)
+                small += work.merge(connection, crowd[0], rest, more=more)
+            else:
+                small += len(rest)
+        crowds[crowd] = left + small if left > 0 else 0
+    return work.save(connection, bulk, tuple((crowd, count) for crowd, count in crowds.items() if count))
 
 
 @dataclass(slots=True)
@@ -111,18 +121,23 @@ class _Work:
                 large=True,
             )
 
-    def merge(self, connection: Connection, series_no: int, parts: Sequence[StoredChunk], *, more: bool) -> None:
-        """Chunks of one attempt that become few. If `more` is to come, what does not fill a chunk stays small."""
+    def merge(self, connection: Connection, series_no: int, parts: Sequence[StoredChunk], *, more: bool) -> int:
+        """Chunks of one attempt that become few. If `more` is to come, what does not fill a chunk stays small.
+
+        Returns how many stay small.
+        """
         merged = merge_parts(parts, lambda: writer_ids(connection, self.run_id))
         numbers = sorted(part.chunk_no for part in parts)
         cuts, apart = cut_merged(merged, limits.MAX_CHUNK_POINTS, len(parts))
         self._take(series_no, numbers)
+        small = len(self._small)
         for (start, stop), number in zip(cuts, numbers[: len(cuts)], strict=True):
             stays = stop == len(merged.steps) and apart and more and stop - start < limits.MAX_CHUNK_POINTS
             chunk = merged.chunk(self.run_id, parts[0].attempt, start, stop)
             self._put(series_no, number, chunk, large=not stays)
+        return len(self._small) - small
 
-    def save(self, connection: Connection, bulk: Bulk) -> Compacted:
+    def save(self, connection: Connection, bulk: Bulk, pending: Crowds) -> Compacted:
         """Writes it down."""
         for series_no, numbers in self._gone.items():
             found = connection.execute(
@@ -139,9 +154,8 @@ class _Work:
             if some:
                 bulk.insert_chunks(connection, table, some)
         made = self._large + self._small
-        return Compacted(
-            sum(map(len, self._gone.values())), len(made), sum(len(numbered.group.steps) for numbered in made)
-        )
+        points = sum(len(numbered.group.steps) for numbered in made)
+        return Compacted(sum(map(len, self._gone.values())), len(made), points, pending)
 
     def _take(self, series_no: int, numbers: Sequence[int]) -> None:
         self._gone.setdefault(series_no, []).extend(numbers)
@@ -150,7 +164,7 @@ class _Work:
         (self._large if large else self._small).append(NumberedChunks(chunk, [series_no], [number]))
 
 
-def _crowded(connection: Connection, run_id: str, *, finish: bool, many: int) -> Mapping[tuple[int, int], int]:
+def _crowded(connection: Connection, run_id: str, *, finish: bool, many: int) -> Crowds:
     """Series and attempts with chunks that are to be merged, and how many each has."""
     number, points = func.count(), func.sum(chunk_tail.c.count)
     if finish:
@@ -165,14 +179,21 @@ def _crowded(connection: Connection, run_id: str, *, finish: bool, many: int) ->
         .group_by(chunk_tail.c.series_no, chunk_tail.c.attempt)
         .having(wanted)
         .order_by(chunk_tail.c.series_no, chunk_tail.c.attempt)
-        .limit(_MOST_GROUPS)
+        .limit(_MOST_CROWDS)
     )
-    counts: dict[tuple[int, int], int] = {}
-    for series_no, attempt, count in connection.execute(query):
-        if sum(counts.values()) >= _MOST_CHUNKS:
+    return tuple(((row[0], row[1]), row[2]) for row in connection.execute(query))
+
+
+def _first_of(crowds: Mapping[tuple[int, int], int]) -> list[tuple[int, int]]:
+    """Those that fill one transaction."""
+    some: list[tuple[int, int]] = []
+    chunks_of_some = 0
+    for crowd in sorted(crowds):
+        if chunks_of_some >= _MOST_CHUNKS:
             break
-        counts[series_no, attempt] = count
-    return counts
+        some.append(crowd)
+        chunks_of_some += crowds[crowd]
+    return some
 
 
 def _taken(heads: Sequence[tuple[int, ChunkHead]]) -> Iterator[tuple[int, ChunkHead]]:

@@ -25,7 +25,7 @@ from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_reader, schema
 from tracker_server.store.bulk import Bulk
-from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, compact, runs_with_tails
+from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
@@ -112,17 +112,17 @@ class Store:
         with self._snapshot() as connection:
             return runs_with_tails(connection, after, limit)
 
-    def compact(self, run_id: str, *, finish: bool, many: int = CROWD) -> Compacted:
+    def compact(self, run_id: str, *, finish: bool, many: int = CROWD, pending: Crowds = ()) -> Compacted:
         """Merges some of a run's small chunks, in one short transaction; nothing that is read changes by it.
 
         Without `finish` only where a series has so `many` of them, and what does not fill a chunk stays small, to be
         merged with what comes later. `finish`: nothing more is expected, so all of it goes among the large ones.
-        Call it until no part was taken.
+        Call it until no part was taken, each time with what is `pending` of the last one.
         """
         with guard(), self._writer.begin() as connection:
             if not self._bulk.begin_compaction(connection, run_id):
                 return NOTHING_COMPACTED
-            return compact(connection, self._bulk, run_id, finish=finish, many=many)
+            return compact(connection, self._bulk, run_id, pending, finish=finish, many=many)
 
     # ------------------------------------------------------------ reading, by the server
 
