@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import calls, copy_rows, forms, ingest
+from benchmarks import calls, copy_rows, forms, ingest, reads, scale, training
 from benchmarks.figures import Figure, machine, table, write_json
 from benchmarks.forms import Form
 
@@ -38,12 +38,55 @@ def measure(form: Form, quick: bool) -> Iterator[Figure]:
             f"{bar:,} points/s",
             rate.readable >= bar,
         )
+    for metrics, count, bar in ((10, 200_000, 300_000), (1_000, 3_000, 600_000)):
+        logged = training.measure(form, metrics, count // share)
+        yield Figure(
+            f"{form.name}: run.log() of {metrics} metrics as fast as it can, until readable",
+            logged.readable,
+            "points/s",
+            "until logged",
+            logged.logged,
+            f"{bar:,} points/s",
+            logged.readable >= bar,
+        )
+    seconds = reads.history_seconds(form, 1_000_000 // share, 1_000)
+    yield Figure(
+        f"{form.name}: history of {1_000_000 // share:,} points to 1,000 buckets, not cached",
+        seconds * 1000,
+        "ms",
+        bar="150 ms",
+        reached=seconds <= 0.150,
+    )
+    median, p99 = reads.visible_seconds(form, 60 // share)
+    yield Figure(
+        f"{form.name}: a point visible after its write, idle (median {median * 1000:.1f} ms), p99",
+        p99 * 1000,
+        "ms",
+        bar="150 ms",
+        reached=p99 <= 0.150,
+    )
+    runs, metrics = 10_000 // share, 50
+    large = scale.large_experiment(form, runs, metrics)
+    for name, seconds, most in (
+        ("GetSummary past the cache", large.summary_seconds, 0.300),
+        ("ListRuns, a page of 100", large.list_seconds, 0.030),
+    ):
+        yield Figure(
+            f"{form.name}: {name}, of {runs:,} runs x {metrics} metrics",
+            seconds * 1000,
+            "ms",
+            bar=f"{most * 1000:.0f} ms",
+            reached=seconds <= most,
+        )
+    if form.postgresql is not None:
+        yield from _under_load(form, share)
     with calls.echo_server(form) as echo:
         for method, callers, count, least in (
             ("LogMetric", 32, 20_000, 0.6),
             ("LogMetric", 1, 1_000, None),
             ("GetSummary", 32, 20_000, 0.6),
             ("GetSummary", 1, 1_000, None),
+            ("StartRun", 32, 5_000, None),
         ):
             bare = calls.measure(form, echo, method if method != "GetSummary" else "StartRun", callers, count // share)
             rate_of_calls = calls.measure(form, form.address, method, callers, count // share)
@@ -58,6 +101,34 @@ def measure(form: Form, quick: bool) -> Iterator[Figure]:
                 "" if least is None else f"ratio {least}",
                 None if least is None else ratio >= least,
             )
+
+
+def _under_load(form: Form, share: int) -> Iterator[Figure]:
+    """Figures of the full form that take long."""
+    stored, points = 50_000_000 // share, 10_000_000 // share
+    before, after = scale.growth(form, stored, points)
+    yield Figure(
+        f"{form.name}: ingest after {stored:,} points more",
+        after,
+        "points/s",
+        "before",
+        before,
+        "ratio 0.9",
+        after >= 0.9 * before,
+    )
+    waiting = 20_000_000 // share
+    consumer = scale.consumer_mib(form, waiting)
+    yield Figure(
+        f"{form.name}: memory of a consumer that finds {waiting:,} points waiting",
+        consumer,
+        "MiB",
+        bar="350 MiB",
+        reached=consumer <= 350,
+    )
+    server = scale.server_mib(form)
+    yield Figure(
+        f"{form.name}: memory of the server after all this", server, "MiB", bar="200 MiB", reached=server <= 200
+    )
 
 
 def main() -> None:

@@ -41,15 +41,24 @@ class Rate:
 
 def measure(form: Form, columns: int, steps: int, points: int) -> Rate:
     """Sends so many points in requests of columns x steps; raises AssertionError when not exactly those are stored."""
-    run_id = f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *map(str, (columns, steps, points))]
-    done = subprocess.run(
-        command, cwd=ROOT, env=form.deployment.environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    acknowledged, readable, stored = map(float, done.stdout.split())
+    return fill(form, f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}", columns, steps, points)
+
+
+def fill(form: Form, run_id: str, columns: int, steps: int, points: int) -> Rate:
+    """The same for a run of that name."""
+    with client(form, run_id, columns, steps, points) as process:
+        printed, complaints = process.communicate(timeout=600)
+    assert process.returncode == 0, complaints
+    acknowledged, readable, stored = map(float, printed.split())
     assert stored == points, f"{stored:.0f} of {points} points are stored"
     return Rate(points / acknowledged, points / readable)
+
+
+def client(form: Form, run_id: str, columns: int, steps: int, points: int) -> subprocess.Popen[str]:
+    """The client: its first line says how long it took until all was acknowledged."""
+    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *map(str, (columns, steps, points))]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=form.deployment.environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def main(address: str, run_id: str, columns: int, steps: int, points: int) -> None:
@@ -72,14 +81,14 @@ def main(address: str, run_id: str, columns: int, steps: int, points: int) -> No
             calls_under_way.append(call)
         for call in calls_under_way:
             call.result()
-        acknowledged = time.perf_counter() - began
+        print(time.perf_counter() - began, flush=True)
         close = calls.CloseWriterRequest(run_id=run_id, writer_id=identity.writer_id, last_sequence=count, attempt=1)
         token = stub.CloseWriter(close, timeout=_SECONDS).write_token
         wait = calls.GetRunRequest(run_id=run_id, write_tokens=[token], page_size=10_000)
         answer = stub.GetRun(wait, timeout=_SECONDS)
         readable = time.perf_counter() - began
     stored = sum(metric.count for metric in answer.metrics)
-    print(acknowledged, readable, stored)
+    print(readable, stored)
 
 
 def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: int) -> bytes:

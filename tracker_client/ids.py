@@ -21,4 +21,6 @@ def new_run_id() -> str:
 
 def usable_id(text: str) -> str:
     """The id that a server takes which is nearest to a text; empty when nothing of it is left."""
+    if len(text) <= MAX_LENGTH and not _FORBIDDEN.search(text):
+        return text
     return _FORBIDDEN.sub("-", text)[:MAX_LENGTH].strip("-")

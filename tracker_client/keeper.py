@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from tracker_client.journal.folder import list_folders
-from tracker_client.journal.segment import Segment
+from tracker_client.journal.segment import segment_size
 from tracker_client.journal.writer import JournalWriter
 
 FIRST_BATCH_SECONDS: Final = 0.03
@@ -22,8 +23,12 @@ BATCH_SECONDS: Final = 0.5
 """Time between two batches of a run that logs all the time: fewer, larger requests."""
 SYNC_SECONDS: Final = 1.0
 """What a power cut can take, at most."""
+LET_GO_SECONDS: Final = 5.0
+"""How long the end of a journal waits for a disk that hangs."""
 _RETRY_SECONDS: Final = 1.0
 """Pause after a segment could not be made."""
+_BUSY_SECONDS: Final = 0.001
+"""Pause after a journal was in use."""
 
 
 class Sender(Protocol):
@@ -45,33 +50,44 @@ class Keeper:
         self._sender = sender
         self._journal_bytes = journal_bytes
         self._trouble = trouble
-        self._writers: dict[JournalWriter, _Times] = {}
-        self._lock = threading.Lock()
-        self._event = threading.Event()
+        self._writers: dict[JournalWriter, _Care] = {}
+        self._lock = threading.RLock()
+        # Unlike an Event's, its lock is none that a signal handler could find taken by what it has interrupted.
+        self._calls: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
         """There is something to do: a batch was begun, or a segment used."""
-        self._event.set()
+        if self._calls.empty():
+            self._calls.put(None)
 
     def add(self, writer: JournalWriter) -> None:
         """Looks after one more journal."""
         with self._lock:
-            self._writers[writer] = _Times()
+            self._writers[writer] = _Care()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="tracker-keeper", daemon=True)
                 self._thread.start()
-        self._event.set()
+        self.wake()
 
     def remove(self, writer: JournalWriter) -> None:
         """Lets go of a journal, and of its files, once it is on disk. Raises OSError."""
         with self._lock:
-            self._writers.pop(writer, None)
+            care = self._writers.pop(writer, None)
+        if care is None:
+            return
+        # The thread may be at work on it.
+        if not care.lock.acquire(timeout=LET_GO_SECONDS):
+            raise OSError(f"the disk of {writer.folder.path} does not answer")
         try:
-            _close_retired(writer)
-            writer.sync()
+            care.over = True
+            try:
+                _close_retired(writer)
+                writer.sync()
+            finally:
+                writer.release()
         finally:
-            writer.release()
+            care.lock.release()
 
     def _run(self) -> None:
         look = 0.0
@@ -80,75 +96,88 @@ class Keeper:
             with self._lock:
                 writers = list(self._writers.items())
             waits = [SYNC_SECONDS]
-            for writer, times in writers:
-                # Whatever happens to one journal, the others are looked after.
-                try:
-                    self._allocate(writer, times, now)
-                    waits.append(_close_batches(writer, times, now))
-                    waits.append(_sync(writer, times, now))
-                except (OSError, ValueError) as error:
-                    self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
+            for writer, care in writers:
+                with care.lock:
+                    if not care.over:
+                        waits.append(self._care_for(writer, care, now))
             if self._sender is not None and writers and now >= look:
                 look = now + SYNC_SECONDS
-                self._sender.look_after()
-            self._event.wait(min(waits))
-            self._event.clear()
+                try:
+                    self._sender.look_after()
+                except Exception as error:  # noqa: BLE001 - the journals are looked after whatever becomes of the sender
+                    self._trouble(f"the sender cannot be looked after: {error}")
+            with contextlib.suppress(Empty):
+                self._calls.get(timeout=min(waits))
 
-    def _allocate(self, writer: JournalWriter, times: _Times, now: float) -> None:
-        while now >= times.allocate_after and (wanted := writer.next_segment()) is not None:
-            path, size = wanted
+    def _care_for(self, writer: JournalWriter, care: _Care, now: float) -> float:
+        """Does what is due for a journal. Returns the seconds until something may be."""
+        try:
+            self._allocate(writer, care, now)
+            return min(_close_batches(writer, care, now), _sync(writer, care, now))
+        except Exception as error:  # noqa: BLE001 - whatever happens to one journal, the others are looked after
+            self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
+            return SYNC_SECONDS
+
+    def _allocate(self, writer: JournalWriter, care: _Care, now: float) -> None:
+        while now >= care.allocate_after and (wanted := writer.next_segment()) is not None:
             taken = sum(folder.size() for folder in list_folders(self.directory))
-            if taken + size > self._journal_bytes:
-                times.allocate_after = now + _RETRY_SECONDS
+            if taken + segment_size(wanted[1]) > self._journal_bytes:
+                care.allocate_after = now + _RETRY_SECONDS
                 self._trouble(
-                    f"the journals below {self.directory} have {taken} bytes, and may have "
-                    f"{self._journal_bytes} (TRACKER_JOURNAL_BYTES); new points are dropped until some are sent"
+                    f"the journals below {self.directory} have grown to the {self._journal_bytes} bytes that they may "
+                    "have (TRACKER_JOURNAL_BYTES); new points are dropped until some are sent"
                 )
                 return
             try:
-                segment = Segment(path, size)
+                writer.allocate()
             except OSError as error:
-                times.allocate_after = now + _RETRY_SECONDS
-                self._trouble(f"no room for {path}: {error.strerror}; new points are dropped until there is")
+                care.allocate_after = now + _RETRY_SECONDS
+                self._trouble(
+                    f"no room for journals in {self.directory} ({error.strerror}); new points are dropped until there is"
+                )
                 return
-            writer.give(segment)
 
 
-class _Times:
-    """When what is due for a journal."""
+class _Care:
+    """What is due for a journal, and when."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """Held by whoever is at work on its files."""
+        self.over = False
+        """Whether it has been let go of."""
         self.allocate_after = 0.0
         self.batch_closed = 0.0
         self.synced = time.monotonic()
 
 
-def _close_batches(writer: JournalWriter, times: _Times, now: float) -> float:
+def _close_batches(writer: JournalWriter, care: _Care, now: float) -> float:
     """Closes a batch that is due. Returns the seconds until one may be."""
     opened = writer.open_since()
     if opened is None:
         return SYNC_SECONDS
-    due = max(opened + FIRST_BATCH_SECONDS, times.batch_closed + BATCH_SECONDS)
+    due = max(opened + FIRST_BATCH_SECONDS, care.batch_closed + BATCH_SECONDS)
     if now < due:
         return due - now
     if not writer.end_batch():
-        return 0.001
-    times.batch_closed = now
+        return _BUSY_SECONDS
+    care.batch_closed = now
     return SYNC_SECONDS
 
 
-def _sync(writer: JournalWriter, times: _Times, now: float) -> float:
+def _sync(writer: JournalWriter, care: _Care, now: float) -> float:
     """Syncs a journal that is due. Returns the seconds until it is due again."""
-    if now >= times.synced + SYNC_SECONDS:
+    if now >= care.synced + SYNC_SECONDS:
+        care.synced = now
         _close_retired(writer)
         writer.sync()
-        times.synced = now
-    return times.synced + SYNC_SECONDS - now
+    return care.synced + SYNC_SECONDS - now
 
 
 def _close_retired(writer: JournalWriter) -> None:
     while writer.retired:
         segment = writer.retired.popleft()
-        with contextlib.suppress(FileNotFoundError):
+        try:
             segment.sync()
-        segment.close()
+        finally:
+            segment.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -19,8 +20,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )
 """On which a write to mapped memory may wait for a server, and locks may mean little."""
 
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _keepers: dict[tuple[str, str, Mode], Keeper] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()
 _reporter = Reporter(OnError.WARN)
 
 
@@ -45,7 +47,8 @@ def file_system_of(directory: Path, mounts: str) -> str:
         fields = line.split()
         if "-" not in fields:
             continue
-        point = Path(fields[4].encode().decode("unicode_escape"))
+        # Spaces and the like stand there as \040; what is beyond ASCII, as it is.
+        point = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4]))
         if (directory == point or point in directory.parents) and len(point.parts) >= longest:
             found, longest = fields[fields.index("-") + 1], len(point.parts)
     return found
@@ -86,7 +89,7 @@ def _warn_of_network(directory: Path) -> None:
 def _forget() -> None:
     """In the child of a fork: the parent's threads are not there."""
     global _lock  # noqa: PLW0603 - the parent may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _keepers.clear()
 
 

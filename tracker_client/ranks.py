@@ -38,7 +38,9 @@ class Place:
 def find_place(settings: Settings, environment: Mapping[str, str] = os.environ) -> Place:
     """As the launcher's variables say (torchrun, Slurm, MPI), or TRACKER_RANK."""
     rank = settings.rank if settings.rank is not None else _first(environment, _RANK, 0)
-    world = max(_first(environment, _WORLD, 1), rank + 1)
+    # Who is told its rank is one of several: all of them, rank 0 too, then agree on an attempt.
+    least = rank + 1 if settings.rank is None else max(rank + 1, 2)
+    world = max(_first(environment, _WORLD, 1), least)
     return Place(rank, world, _first(environment, _LOCAL_RANK, rank), _first(environment, _NODE, 0))
 
 
@@ -56,7 +58,8 @@ def shared_attempt(directory: Path, run_id: str, place: Place, environment: Mapp
         file.seek(0)
         found = _parse(file.read())
         if found is None or found.launch != launch or place.rank in found.ranks:
-            found = _Meeting(launch, time.time_ns() // 1_000_000, [])
+            # Newer than the one before, whatever the clock says.
+            found = _Meeting(launch, max(time.time_ns() // 1_000_000, found.attempt + 1 if found else 0), [])
         found.ranks.append(place.rank)
         file.seek(0)
         file.truncate()
@@ -76,8 +79,11 @@ class _Meeting:
 
 def _parse(text: str) -> _Meeting | None:
     try:
-        return _Meeting(**json.loads(text))
-    except (ValueError, TypeError):
+        fields = json.loads(text)
+        return _Meeting(
+            [str(each) for each in fields["launch"]], int(fields["attempt"]), list(map(int, fields["ranks"]))
+        )
+    except (ValueError, TypeError, KeyError):
         return None  # new, or cut off in the middle of writing
 
 

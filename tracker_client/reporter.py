@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
@@ -27,8 +26,8 @@ class Reporter:
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
-        self._said: set[str] = set()
-        self._lock = threading.Lock()
+        # No lock: a signal handler that warns, or the child of a fork, would find it taken for ever.
+        self._said: dict[str, object] = {}
 
     @property
     def raises(self) -> bool:
@@ -37,10 +36,9 @@ class Reporter:
 
     def warn(self, message: str, key: str | None = None) -> None:
         """Says it, unless the same (or something of the same key) has been said."""
-        with self._lock:
-            if (key or message) in self._said or len(self._said) >= _MOST:
-                return
-            self._said.add(key or message)
+        mine = object()
+        if len(self._said) >= _MOST or self._said.setdefault(key or message, mine) is not mine:
+            return
         _log.warning("tracker: %s", message)
 
     def mistake(self, error: Callable[[], Exception], key: str | None = None) -> None:
@@ -50,9 +48,9 @@ class Reporter:
             raise made
         self.warn(str(made), key)
 
-    def mistake_is(self, error: Exception) -> None:
+    def mistake_is(self, error: Exception, key: str | None = None) -> None:
         """As mistake, with an exception that is there already."""
-        self.mistake(lambda: error)
+        self.mistake(lambda: error, key)
 
     def info(self, message: str) -> None:
         """Says something that is not wrong, each time."""

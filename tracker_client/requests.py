@@ -35,26 +35,31 @@ def config_message(config: object) -> tuple[data.ConfigMap, list[str]]:
     return message, changed
 
 
-def texts(values: Mapping[Any, object]) -> dict[str, str]:
-    """Free keys and values as they can be sent: as texts, and cut where they are too long."""
-    clean = ((_text(key, MAX_NAME), _text(value, MAX_TEXT)) for key, value in values.items())
+def texts(values: object) -> dict[str, str]:
+    """Free keys and values as they can be sent: as texts, and cut where they are too long.
+
+    None is none. Something without keys gets one: "value".
+    """
+    clean = ((_text(key, MAX_NAME), _text(value, MAX_TEXT)) for key, value in _entries(values))
     return dict([pair for pair in clean if pair[0]][:MAX_ENTRIES])
 
 
-def tag_list(tags: Iterable[object]) -> list[str]:
-    """Tags as they can be sent. A single text is one tag."""
-    listed = [tags] if isinstance(tags, str) else list(tags)
+def tag_list(tags: object) -> list[str]:
+    """Tags as they can be sent. A single one is welcome too; None is none."""
+    if tags is None:
+        return []
+    listed = [tags] if isinstance(tags, str) or not isinstance(tags, Iterable) else tags
     return [text for text in dict.fromkeys(_text(tag, MAX_NAME) for tag in listed) if text][:MAX_ENTRIES]
 
 
 def label(text: object) -> str:
     """A name for people as it can be sent."""
-    return _text(text, MAX_NAME)
+    return "" if text is None else _text(text, MAX_NAME)
 
 
 def notes_text(text: object) -> str:
     """Notes as they can be sent."""
-    return _text(text, MAX_TEXT)
+    return "" if text is None else _text(text, MAX_TEXT)
 
 
 def timestamp(time_ms: int) -> Timestamp:
@@ -67,9 +72,9 @@ def timestamp(time_ms: int) -> Timestamp:
 def run_changes(
     *,
     config: data.ConfigMap | None = None,
-    tags: Iterable[object] = (),
-    metadata: Mapping[Any, object] | None = None,
-    artifacts: Mapping[Any, object] | None = None,
+    tags: object = None,
+    metadata: object = None,
+    artifacts: object = None,
     name: object = "",
     notes: object = "",
 ) -> calls.RunChanges:
@@ -77,11 +82,20 @@ def run_changes(
     return calls.RunChanges(
         config=config,
         tags=tag_list(tags),
-        metadata=texts(metadata or {}),
-        artifacts=texts(artifacts or {}),
+        metadata=texts(metadata),
+        artifacts=texts(artifacts),
         name=label(name),
         notes=notes_text(notes),
     )
+
+
+def _entries(values: object) -> list[tuple[object, object]]:
+    if values is None:
+        return []
+    try:
+        return list(dict(values).items())  # type: ignore[call-overload]  # whatever dict() takes is welcome
+    except Exception:  # noqa: BLE001 - training goes on, and what was given is kept in some form
+        return [("value", values)]
 
 
 def _mapping(config: object) -> Mapping[Any, object]:
@@ -98,21 +112,21 @@ def _mapping(config: object) -> Mapping[Any, object]:
 
 
 def _sendable(value: object, path: str, depth: int, changed: list[str]) -> Any:
-    if depth > MAX_DEPTH:
+    if isinstance(value, Enum):
+        return _sendable(value.value, path, depth, changed)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = _mapping(value)
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=lambda item: _text(item, MAX_TEXT))
+    if depth > MAX_DEPTH and isinstance(value, Mapping | list | tuple):
         changed.append(path)
         return _text(value, MAX_TEXT)
     if isinstance(value, Mapping):
         return {
             _key(key, path, changed): _sendable(v, f"{path}[{key!r}]", depth + 1, changed) for key, v in value.items()
         }
-    if isinstance(value, Enum):
-        return _sendable(value.value, path, depth, changed)
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)
     if isinstance(value, list | tuple):
         return [_sendable(item, f"{path}[{index}]", depth + 1, changed) for index, item in enumerate(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _sendable(_mapping(value), path, depth, changed)
     if isinstance(value, str):
         return _text(value, MAX_TEXT)
     try:
@@ -131,6 +145,9 @@ def _key(key: object, path: str, changed: list[str]) -> str:
 
 
 def _text(value: object, longest: int) -> str:
-    text = value if isinstance(value, str) else str(value)
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except Exception:  # noqa: BLE001 - somebody else's object, or an int of more digits than Python prints
+        text = f"<{type(value).__name__}>"
     # Lone surrogates have no UTF-8, and a server takes no U+0000.
     return text.encode(errors="replace").decode().replace("\0", "")[:longest]

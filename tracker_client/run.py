@@ -14,7 +14,7 @@ from tracker_client import requests, values
 from tracker_client.exits import describe, exits
 from tracker_client.finish import DEFAULT_FINISH_SECONDS, Outcome, wait_until_sent
 from tracker_client.journal.frames import Method
-from tracker_client.journal.writer import TooWide
+from tracker_client.journal.schema import TooWide
 from tracker_client.reporter import Reporter
 from tracker_client.run_journal import RunJournal
 from tracker_client.run_views import RunConfig, RunSummary
@@ -49,7 +49,7 @@ class Run:
         """The experiment's id; empty when none was named."""
         self.attempt = journal.attempt
         """The number of this start of the run."""
-        self.config = RunConfig(self._change)
+        self.config = RunConfig(self._change, reporter)
         """What it is configured with: a dict whose changes are sent."""
         self.summary = RunSummary(reporter)
         """Final metrics: what it is to be judged by, sent when it ends. They replace the last values in summaries."""
@@ -73,12 +73,12 @@ class Run:
             if self._finished:
                 return self._mistake(f"log() was called after run {self.id} had finished; this is not logged")
             numbers, problems = values.clean_metrics(metrics)
-            for problem in problems:
-                self._mistake(problem, TypeError)
+            for name, problem in problems.items():
+                self._mistake(problem, TypeError, key=f"metric {name}")
             whole = None if step is None else values.clean_step(step)
             time_ms = int(clock.time() * 1000) if time is None else values.clean_time(time)
         except ValueError as problem:
-            return self._mistake(str(problem))
+            return self._mistake(str(problem), key="step or time")
         if numbers:
             self._append_parts(numbers, whole, time_ms)
         elif isinstance(metrics, Mapping) and not metrics:
@@ -239,5 +239,5 @@ class Run:
     def __repr__(self) -> str:
         return f"Run(id={self.id!r}, experiment={self.experiment!r}, attempt={self.attempt})"
 
-    def _mistake(self, message: str, kind: type[Exception] = ValueError) -> None:
-        self._reporter.mistake(lambda: kind(message))
+    def _mistake(self, message: str, kind: type[Exception] = ValueError, key: str | None = None) -> None:
+        self._reporter.mistake_is(kind(message), key)

@@ -27,7 +27,8 @@ class RunJournal:
         self.run_id = run_id
         self.attempt = attempt
         self._reporter = reporter
-        self._lock = threading.Lock()
+        # A signal handler that logs may interrupt its very making.
+        self._lock = threading.RLock()
         self._keeper: Keeper | None = None
         self.writer: JournalWriter | None = None
         """None before it is first needed, and when nothing can be kept."""
@@ -102,7 +103,7 @@ class RunJournal:
         if self.writer is not None:
             self.writer.disown()
         self.writer = self._keeper = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self.append != _nowhere:
             self.append = self._append_first
 

@@ -7,14 +7,17 @@ from typing import Any
 
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client import requests, values
+from tracker_client.config import ConfigError
 from tracker_client.reporter import Reporter
 
 
 class RunConfig(MutableMapping[str, Any]):
     """What a run is configured with. Setting a key sends it; nested dicts are values of their top-level key."""
 
-    def __init__(self, change: Callable[..., None]) -> None:
+    def __init__(self, change: Callable[..., None], reporter: Reporter) -> None:
+        """change: sends changes of the run."""
         self._change = change
+        self._reporter = reporter
         self._values: dict[str, Any] = {}
 
     def keep(self, config: Mapping[str, Any]) -> None:
@@ -23,9 +26,13 @@ class RunConfig(MutableMapping[str, Any]):
 
     def update(self, *others: Any, **more: Any) -> None:
         """As a dict's, sent as one change."""
-        changed = dict(*others, **more)
-        self._values.update(changed)
-        self._send(changed)
+        try:
+            changed = dict(*others, **more)
+        except (TypeError, ValueError) as error:
+            self._reporter.mistake_is(TypeError(f"config.update() takes what dict() does: {error}"))
+        else:
+            self._values.update(changed)
+            self._send(changed)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._values[key] = value
@@ -48,8 +55,15 @@ class RunConfig(MutableMapping[str, Any]):
         return f"RunConfig({self._values!r})"
 
     def _send(self, changed: Mapping[str, Any]) -> None:
-        if changed:
-            message, _ = requests.config_message(changed)
+        if not changed:
+            return
+        try:
+            message, altered = requests.config_message(changed)
+        except ConfigError as error:
+            self._reporter.mistake_is(error)
+        else:
+            if altered:
+                self._reporter.warn(f"config: sent as text, having no other form: {', '.join(altered[:10])}")
             self._change(calls.RunChanges(config=message))
 
 
@@ -66,8 +80,8 @@ class RunSummary(MutableMapping[str, float]):
 
     def __setitem__(self, key: str, value: object) -> None:
         numbers, problems = values.clean_metrics({key: value})
-        for problem in problems:
-            self._reporter.mistake(lambda: TypeError(f"summary: {problem}"), key=problem)  # noqa: B023 - called at once
+        for name, problem in problems.items():
+            self._reporter.mistake_is(TypeError(f"summary: {problem}"), key=f"summary {name}")
         self._values.update(numbers)
 
     def __delitem__(self, key: str) -> None:

@@ -15,6 +15,9 @@ DEFAULT_DIRECTORY: Final = ".tracker"
 DEFAULT_JOURNAL_BYTES: Final = 8 * 1024**3
 """Some eighty million points of ten metrics a row, or half an hour at a rate at which nobody trains."""
 
+_LONGEST_SERVER: Final = 1_000
+"""Characters. It stands in the header of each of a journal's segments."""
+
 _Default = TypeVar("_Default")
 
 
@@ -57,7 +60,7 @@ class Settings:
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Reads the variables TRACKER_…. Raises BadSetting."""
     return Settings(
-        server=environment.get("TRACKER_SERVER") or DEFAULT_SERVER,
+        server=_server("TRACKER_SERVER", environment.get("TRACKER_SERVER") or DEFAULT_SERVER),
         api_key=environment.get("TRACKER_API_KEY", ""),
         directory=Path(environment.get("TRACKER_DIR") or DEFAULT_DIRECTORY),
         mode=_mode("TRACKER_MODE", environment.get("TRACKER_MODE") or Mode.ONLINE.value),
@@ -80,11 +83,11 @@ def with_overrides(
 ) -> Settings:
     """The settings with what is not None in their place. Raises BadSetting."""
     for name, value in (("attempt", attempt), ("rank", rank)):
-        if value is not None and not 0 <= value < 2**63:
-            raise BadSetting(f"{name} is {value}; it must be a whole number from 0 to 2^63 - 1")
+        if value is not None and not (isinstance(value, int) and 0 <= value < 2**63):
+            raise BadSetting(f"{name} is {value!r}; it must be a whole number from 0 to 2^63 - 1")
     return replace(
         settings,
-        server=settings.server if server is None else server,
+        server=settings.server if server is None else _server("server", server),
         api_key=settings.api_key if api_key is None else api_key,
         directory=settings.directory if directory is None else Path(directory),
         mode=settings.mode if mode is None else _mode("mode", mode),
@@ -93,10 +96,16 @@ def with_overrides(
     )
 
 
+def _server(name: str, text: str) -> str:
+    if len(text) > _LONGEST_SERVER:
+        raise BadSetting(f"{name} has {len(text)} characters; it must be HOST:PORT, {_LONGEST_SERVER} at most")
+    return text
+
+
 def _mode(name: str, text: str) -> Mode:
     try:
         return Mode(text.lower())
-    except ValueError:
+    except (ValueError, AttributeError):
         right = ", ".join(one.value for one in Mode)
         raise BadSetting(f"{name} is {text!r}; it must be one of {right}") from None
 

@@ -87,7 +87,10 @@ CONFIRM_TIMEOUT_SECONDS: Final = 10.0
 
 # At the consumer.
 PREFETCH_BYTES: Final = 64 * MIB
-"""Bound of prefetch x partitions held x largest message."""
+"""Unacknowledged messages a consumer holds, together. Windows are sized to that by how large messages have been lately; if
+they suddenly become larger, nothing more is read from the broker until some are acknowledged."""
+MAX_PREFETCH: Final = 256
+"""Unacknowledged messages of one partition. More would not make flushes larger, and all are delivered again after a death."""
 SUSPECT_DELIVERY_COUNT: Final = 3
 """From so many earlier deliveries on, a message is handled alone: it may be what kills consumers."""
 MAX_TRIES_ALONE: Final = 10

@@ -12,6 +12,7 @@ import pytest
 from deploy.servers import RabbitMQ
 from tests.contract.broker_contract import PATIENT, receive, until
 from tests.integration.rabbit_harness import Pair, connected, settings_for
+from tracker_server.broker.brake import Brake
 from tracker_server.broker.subscriber import RabbitSubscriber
 from tracker_server.config import Settings
 from tracker_server.errors import BrokerUnavailable
@@ -186,6 +187,28 @@ class TestDeliveries:
         (delivery,) = await receive(second, 1)
         assert (delivery.body, delivery.delivery_count) == (b"1", 1)
         await second.close()
+
+    async def test_no_more_is_read_than_may_be_held_and_all_comes_in_the_end(self, settings: Settings) -> None:
+        """Windows made for small messages, then large ones: fifty of 1 MB at a window of fifty."""
+        async with connected(settings) as (publisher, subscriber):
+            subscriber._brake = Brake(5_000_000)
+            assert subscriber._connection is not None
+            subscriber._brake.begin(subscriber._connection)
+            bodies = [bytes([number]) * 1_000_000 for number in range(50)]
+            for body in bodies:
+                await publisher.publish(0, body)
+            await subscriber.hold({0: 50})
+            await until(lambda: subscriber._brake.paused)
+            # What was on its way already is little.
+            held = [await asyncio.sleep(0.1, subscriber._brake.held) for _ in range(3)]
+            assert held[0] == held[-1] < 10_000_000
+            seen: list[bytes] = []
+            while len(seen) < len(bodies):
+                (delivery,) = await receive(subscriber, 1)
+                seen.append(delivery.body)
+                await subscriber.ack(delivery)
+            assert seen == bodies
+            assert not subscriber._brake.paused
 
     async def test_holds_that_change_all_the_time(self, pair: Pair) -> None:
         publisher, subscriber = pair

@@ -139,3 +139,18 @@ def test_readers_see_whole_flushes_only(stores: list[Store]) -> None:
             pool.submit(read, 0).result()
         done.result()
     assert torn == []
+
+
+def test_processes_that_take_turns_see_each_others_rows(stores: list[Store]) -> None:
+    """Each remembers the rows that it wrote; the other has changed them since, and once they were deleted."""
+    sent: list[Write] = []
+    for sequence in range(1, 31):
+        if sequence == 16:
+            empty(stores[0])
+            sent = []
+        rows = [[float(sequence)], [-float(sequence)]]
+        one = write(sequence, LogPoints((block(["a", "b"], [sequence], rows),)), run="turns")
+        outcome = stores[(sequence // 2) % 3].flush([one])
+        assert (outcome.applied, outcome.points) == (1, 2)
+        sent.append(one)
+    assert read_state(stores[0], ["turns"], []) == expected_state(sent, ["turns"], [])

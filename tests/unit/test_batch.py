@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server.consumer.batch import Batch, BatchLimits, Reason
 from tracker_server.consumer.dead_limit import LEAST, WINDOW, DeadLimit
-from tracker_server.consumer.share import windows
-from tracker_server.limits import MAX_REQUEST_BYTES, PREFETCH_BYTES
+from tracker_server.consumer.share import size_class, windows
+from tracker_server.limits import MAX_PREFETCH, MAX_REQUEST_BYTES, PREFETCH_BYTES
 from tracker_server.ports import Delivery
 
 
@@ -100,17 +102,28 @@ def test_a_few_dead_writes_among_many_good_ones_never_stop_a_consumer() -> None:
         assert not limit.reached
 
 
-def test_windows_together_stay_within_the_memory_bound_whatever_the_load() -> None:
-    total = PREFETCH_BYTES // MAX_REQUEST_BYTES
+@pytest.mark.parametrize("size", [4_096, 65_536, MAX_REQUEST_BYTES])
+def test_windows_together_stay_within_the_memory_bound_whatever_the_load(size: int) -> None:
     for count in range(1, 65):
         held = range(count)
         for busy in ([], [0], held):
-            sizes = windows(held, held, busy)
-            assert min(sizes.values()) >= 1
-            assert sum(sizes.values()) <= max(total, count)
+            found = windows(held, held, busy, dict.fromkeys(held, size))
+            assert min(found.values()) >= 1
+            assert max(found.values()) <= MAX_PREFETCH
+            assert sum(found.values()) * size <= max(PREFETCH_BYTES, count * size)
 
 
 def test_a_busy_partition_gets_more_and_an_untrusted_one_a_single_message() -> None:
-    sizes = windows(range(8), range(1, 8), [1])
-    assert sizes[0] == 1
-    assert sizes[1] > sizes[2] > 1
+    found = windows(range(8), range(1, 8), [1], {})
+    assert found[0] == 1
+    assert found[1] > found[2] > 1
+
+
+def test_small_messages_get_larger_windows() -> None:
+    found = windows(range(8), range(8), [], {0: 4_096, 1: 262_144})
+    assert found[0] > found[1] > found[2] > 1
+
+
+def test_sizes_fall_into_few_classes() -> None:
+    sizes = (0.0, 1, 4_096, 4_097, 100_000, MAX_REQUEST_BYTES, 9 * MAX_REQUEST_BYTES)
+    assert [size_class(size) for size in sizes] == [4_096, 4_096, 4_096, 8_192, 131_072] + [MAX_REQUEST_BYTES] * 2

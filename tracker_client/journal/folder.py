@@ -44,7 +44,7 @@ class JournalFolder:
         except FileNotFoundError:
             return []
         stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
-        return sorted(int(stem) for stem in stems if stem.isdigit())
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def size(self) -> int:
         """Bytes that its segments take up on disk."""

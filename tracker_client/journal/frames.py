@@ -33,7 +33,9 @@ MESSAGE_PREFIX: Final = struct.Struct("<III")
 """Kind, sequence, number of the method; the request follows."""
 DROPPED: Final = struct.Struct("<IIQ")
 """Kind, sequence, points given up."""
-LARGEST_FRAME: Final = 16 * 1024 * 1024
+LARGEST_MESSAGE: Final = 1_900_000
+"""Bytes of the largest request that is taken: servers refuse larger ones, and it fits into any segment but the first."""
+LARGEST_FRAME: Final = 2 * 1024 * 1024
 """No frame is larger; a length above it is rubbish."""
 _MAGIC: Final = b"TRKJRNL\x01"
 _SEGMENT_HEADER: Final = struct.Struct("<8sII")

@@ -33,6 +33,8 @@ class Batch:
     """The segment it lies in; a batch never lies in two."""
     groups: dict[int, Rows] = field(default_factory=dict)
     """By schema: the rows, in the order in which they were logged."""
+    order: list[int] = field(default_factory=list)
+    """The schema of each row, in the order in which they were logged; empty when there is only one schema."""
     points: int = 0
     size: int = 0
     """Bytes it takes up in the journal."""
@@ -111,13 +113,17 @@ class JournalReader:
             return False
         self.segment = number
         self._schemas.clear()
+        if self._file.header is not None:
+            # Those before it were in segments that are gone.
+            self.highest = max(self.highest, self._file.header.first_sequence - 1)
         return True
 
     def _successor(self, *, begun: bool) -> int | None:
-        """The segment after the present one. begun: leave out those that are only allocated, or have no whole header."""
-        for number in self._folder.segment_numbers():
-            if number > self.segment and (not begun or _header_of(self._folder, number) is not None):
-                return number
+        """The segment after the present one. begun: leave out those that are only allocated."""
+        later = [number for number in self._folder.segment_numbers() if number > self.segment]
+        # One whose header is spoilt was begun if a later one was.
+        if later and (not begun or any(_header_of(self._folder, number) is not None for number in later)):
+            return later[0]
         return None
 
     def _take(self, payload: bytes) -> None:
@@ -153,7 +159,12 @@ class JournalReader:
             self.highest = max(self.highest, sequence)
         group = batch.groups.get(schema)
         if group is None:
+            if len(batch.groups) == 1:
+                ((only, first),) = batch.groups.items()
+                batch.order = [only] * len(first.rows)
             group = batch.groups[schema] = Rows(names)
+        if len(batch.groups) > 1:
+            batch.order.append(schema)
         group.rows.append(payload[ROW_START:])
         batch.points += len(names)
         batch.size += len(payload)

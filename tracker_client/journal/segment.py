@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
@@ -17,10 +18,14 @@ _MODE: Final = 0o640
 class Segment:
     """A segment that is being written, or ready to be."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        """Makes the file and allocates it on disk, all zeros. Raises OSError: no room, no permission, already there."""
+    def __init__(self, path: Path, number: int) -> None:
+        """Makes the file and allocates it on disk, all zeros. Raises OSError: no room, no permission, already there.
+
+        number: its position among the segments of its journal, from 1.
+        """
         self.path = path
-        self.size = size
+        self.number = number
+        self.size = size = segment_size(number)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         try:
             # A page that is only mapped and finds no room on disk later would end the process with SIGBUS.
@@ -28,7 +33,8 @@ class Segment:
             self.map = mmap.mmap(descriptor, size)
         except BaseException:
             os.close(descriptor)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
         self._descriptor = descriptor
         self.view = memoryview(self.map)
@@ -49,7 +55,9 @@ class Segment:
     def discard(self) -> None:
         """Unmaps and removes one that was never used."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # Gone with its folder, or not to be removed: the sender removes it with the journal.
+            self.path.unlink()
 
 
 def segment_size(number: int) -> int:

@@ -24,7 +24,11 @@ class SegmentReader:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        found = frames.decode_segment_header(os.pread(descriptor, _LONGEST_HEADER, 0))
+        try:
+            found = frames.decode_segment_header(os.pread(descriptor, _LONGEST_HEADER, 0))
+        except BaseException:
+            os.close(descriptor)
+            raise
         self.header: SegmentHeader | None = None
         """What it says of itself; None when it was not begun yet, or its beginning is spoilt."""
         self.skipped = 0

@@ -89,7 +89,7 @@ class StatusPage:
             acknowledged=acknowledged,
             points=points,
             refused=refused,
-            connection=Connection(flags & 0xFF),
+            connection=_connection(flags & 0xFF),
             stop_requested=bool(flags & _STOP),
             closed=bool(flags & _CLOSED),
             beats=beats,
@@ -128,3 +128,11 @@ class StatusPage:
             self._map[start : start + len(data)] = data
             _TEXT_HEADER.pack_into(self._map, at, len(data), crc32(data))
             self._texts[at] = text
+
+
+def _connection(number: int) -> Connection:
+    """What a number stands for; one that this version does not know stands for nothing."""
+    return Connection(number) if number in _CONNECTIONS else Connection.UNKNOWN
+
+
+_CONNECTIONS: Final = frozenset(Connection)

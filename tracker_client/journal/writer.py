@@ -2,10 +2,15 @@
 
 `append` touches memory only: the file is mapped, and its pages were allocated beforehand by the keeper's thread. The kernel
 writes them to disk even if the process is killed in the next instant.
+
+Signal handlers may interrupt all of it and log themselves, or raise. What they log meanwhile waits until the journal is at
+rest; after an exception, what lies whole in the map counts as written, and what does not is wiped out.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
 import struct
@@ -14,32 +19,31 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 from zlib import crc32
 
 from tracker_client.journal import frames
 from tracker_client.journal.folder import create_folder
-from tracker_client.journal.frames import FRAME_HEADER, Identity, Kind, Method, SegmentHeader
-from tracker_client.journal.segment import Segment, segment_size
+from tracker_client.journal.frames import FRAME_HEADER, PREFIX, ROW_START, Identity, Kind, Method, SegmentHeader
+from tracker_client.journal.schema import Schema
+from tracker_client.journal.segment import Segment
 from tracker_client.journal.status import StatusPage
 
 BATCH_BYTES: Final = 1024 * 1024
 """A batch is cut at so many bytes of its encoding: every server takes requests of that size."""
-WIDEST_ROW_BYTES: Final = 256 * 1024
-"""A row, its names included, is no larger; callers split wider ones."""
 SPARES: Final = 2
 """Segments allocated ahead: one alone could be used up before its successor is there."""
 PATIENCE_SECONDS: Final = 0.05
 """How long a row waits for a segment that the keeper is making, once: then rows are dropped until there is one."""
-_COLUMN_OVERHEAD: Final = 12
-"""Bytes of a column's encoding beside its name and values."""
-_RESERVE: Final = frames.frame_size(frames.PREFIX.size)
-"""Room at a segment's end for the mark that ends its last batch."""
+_MARK_BYTES: Final = frames.frame_size(PREFIX.size)
+_DROPPED_BYTES: Final = frames.frame_size(frames.DROPPED.size)
+_RESERVE: Final = 2 * _MARK_BYTES + _DROPPED_BYTES
+"""Room at a segment's end for what ends its last batch and the journal: that needs no other segment, nor a disk with room."""
+_PAGE: Final = 4096
+_ZERO_PAGE: Final = bytes(_PAGE)
 _pack_header = FRAME_HEADER.pack_into
-
-
-class TooWide(ValueError):
-    """A row has too many metrics for one frame."""
+_Deferred = Callable[[], object]
 
 
 class JournalFull(Exception):
@@ -50,7 +54,7 @@ class Keeper(Protocol):
     """Whoever makes segments ahead of time, and closes batches that are old enough."""
 
     def wake(self) -> None:
-        """There is something to do. Returns at once."""
+        """There is something to do. Returns at once; may be called in a signal handler that has interrupted it."""
 
 
 class JournalWriter:
@@ -64,8 +68,9 @@ class JournalWriter:
         self._keeper = keeper
         self._lock = threading.RLock()
         self._busy = False
-        self._deferred: list[Callable[[], object]] = []
-        self._schemas: dict[tuple[str, ...], _Schema] = {}
+        self._deferred: deque[_Deferred] = deque()
+        self._catching_up = False
+        self._schemas: dict[tuple[str, ...], Schema] = {}
         self._sequence = 1
         self._open = False
         self._opened = 0.0
@@ -76,7 +81,9 @@ class JournalWriter:
         self._synced: tuple[int, int] | None = None
         self._closed = False
         self._patient = True
-        self._arrived = threading.Event()
+        # Unlike an Event's, its lock cannot be left taken by an exception out of a signal handler.
+        self._arrived: SimpleQueue[None] = SimpleQueue()
+        self._allocation = threading.RLock()
         self.points = 0
         """Points taken, dropped ones not counted."""
         self.dropped = 0
@@ -86,8 +93,10 @@ class JournalWriter:
         """The next segments, allocated already."""
         self.retired: deque[Segment] = deque()
         """Full segments, to be closed by the keeper."""
-        self._number = self._offset = self._limit = 0
-        self._begin_segment(Segment(self.folder.segment_path(1), segment_size(1)), 1)
+        self._offset = self._limit = 0
+        self._allocated = 1
+        """Number of the last segment that was made."""
+        self._begin_segment(Segment(self.folder.segment_path(1), 1))
 
     # ------------------------------------------------------------ what training calls
 
@@ -98,8 +107,10 @@ class JournalWriter:
         """
         with self._lock:
             before = self.next_step
-            self.append(metrics, step, time_ms)
-            self.next_step = before
+            try:
+                self.append(metrics, step, time_ms)
+            finally:
+                self.next_step = before
 
     def append(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
         """One row. step None: one after the last row's.
@@ -109,10 +120,8 @@ class JournalWriter:
         """
         with self._lock:
             if self._busy:
-                # A signal handler that logs has interrupted this very method.
-                copy = dict(metrics)
-                self._deferred.append(lambda: self.append(copy, step, time_ms))
-                return
+                # A signal handler that logs has interrupted this very journal.
+                return self._defer_row(metrics, step, time_ms)
             self._busy = True
             try:
                 names = tuple(metrics)
@@ -125,15 +134,17 @@ class JournalWriter:
                     end = self._offset + schema.frame_bytes
                 if step is None:
                     step = self.next_step
+                values = metrics.values()
                 offset = self._offset
                 body = offset + 8
                 try:
-                    schema.pack_into(self._map, body, schema.tag, self._sequence, step, time_ms, *metrics.values())
+                    # Between taking the map and writing to it there is no call: a signal handler may have closed it.
+                    schema.pack_into(self._map, body, schema.tag, self._sequence, step, time_ms, *values)
+                    checksum = crc32(self._view[body:end])
+                    _pack_header(self._map, offset, schema.payload_bytes, checksum)
                 except BaseException:
-                    # Behind the last frame there must be zeros.
-                    self._map[body:end] = bytes(end - body)
+                    self._settle(end)
                     raise
-                _pack_header(self._map, offset, schema.payload_bytes, crc32(self._view[body:end]))
                 self._offset = end
                 self.next_step = step + 1
                 self.points += schema.columns
@@ -143,59 +154,74 @@ class JournalWriter:
                     self._opened = time.monotonic()
                     self._keeper.wake()
             except JournalFull:
-                self.dropped += len(metrics)
-                self._unreported += len(metrics)
+                self._drop(len(metrics), step)
+            finally:
+                self._busy = False
+            if self._deferred:
+                self._catch_up()
+        return None
+
+    def message(self, method: Method, encode: Callable[[int], bytes]) -> None:
+        """A whole request, which gets a sequence of its own: `encode` makes its bytes from that.
+
+        Makes a segment if none is at hand, so it may wait for the disk. Raises OSError, also for too large a request.
+        """
+        with self._lock:
+            if self._busy:
+                self._deferred.append(lambda: self.message(method, encode))
+                return
+            self._busy = True
+            try:
+                self._end_batch()
+                payload = frames.message_payload(self._sequence, method, encode(self._sequence))
+                if len(payload) > frames.LARGEST_MESSAGE:
+                    raise OSError(
+                        errno.EMSGSIZE,
+                        f"the request has {len(payload)} bytes, and servers take {frames.LARGEST_MESSAGE} at most",
+                    )
+                self._put(payload)
+                self._sequence += 1
                 self._keeper.wake()
             finally:
                 self._busy = False
             if self._deferred:
                 self._catch_up()
 
-    def message(self, method: Method, encode: Callable[[int], bytes]) -> int:
-        """A whole request, which gets a sequence of its own: `encode` makes its bytes from that.
+    def close(self) -> int:
+        """Ends the journal: nothing can be appended any more. Returns the last sequence. Idempotent.
 
-        Makes a segment if none is at hand, so it may wait for the disk. Returns the sequence; raises OSError.
+        In a signal handler that has interrupted the journal, it makes an end of what was interrupted. Raises OSError.
         """
         with self._lock:
-            if self._busy:
-                raise RuntimeError("called from a signal handler that has interrupted the journal")
-            self._busy = True
-            try:
-                self._end_batch()
-                sequence = self._sequence
-                self._put(frames.message_payload(sequence, method, encode(sequence)))
-                self._sequence += 1
-            finally:
-                self._busy = False
-        self._keeper.wake()
-        return sequence
-
-    def close(self) -> int:
-        """Ends the journal: nothing can be appended any more. Returns the last sequence. Idempotent. Raises OSError."""
-        with self._lock:
+            self.interrupt()
             if not self._closed:
-                self._report_dropped()
-                self._end_batch()
-                self._put(frames.mark_payload(Kind.CLOSED, self._sequence - 1))
-                self._closed = True
-                # From here on a row finds no room.
-                self._limit = 0
-        self._keeper.wake()
-        return self._sequence - 1
+                self._catch_up()
+                self._busy = True
+                try:
+                    self._end_batch()
+                    if self._unreported:
+                        self._write_dropped()
+                    self._write(frames.mark_payload(Kind.CLOSED, self._sequence - 1))
+                    self._shut()
+                    self._keeper.wake()
+                finally:
+                    self._busy = False
+                # What was logged while this went on is counted as dropped.
+                self._catch_up()
+            return self._sequence - 1
 
     def interrupt(self) -> None:
         """Called in a signal handler that will not return to whatever it has interrupted: makes an end of that."""
         with self._lock:
             if self._busy:
-                self._busy = False
-                end = min(self._offset + 2 * WIDEST_ROW_BYTES, len(self._map))
-                self._map[self._offset : end] = bytes(end - self._offset)
+                self._settle(min(self._offset + frames.LARGEST_FRAME, self._segment.size))
+                self._busy = self._catching_up = False
 
     # ------------------------------------------------------------ what the keeper calls
 
     def open_since(self) -> float | None:
         """Since when, by the monotonic clock, there is something to close or to tell; None when there is nothing."""
-        return self._opened if self._open or self._unreported else None
+        return self._opened if (self._open or self._unreported) and not self._closed else None
 
     def end_batch(self) -> bool:
         """Closes the open batch, so that it is sent, and tells what was dropped, once there is room for it.
@@ -208,37 +234,49 @@ class JournalWriter:
             if self._busy:
                 return False
             if not self._closed:
-                self._report_dropped()
                 self._end_batch()
+                if self._unreported and self._room() >= _DROPPED_BYTES:
+                    self._write_dropped()
             return True
         finally:
             self._lock.release()
 
     def next_segment(self) -> tuple[Path, int] | None:
-        """Where a segment is to be made, and its size in bytes; None when enough are at hand."""
+        """Where a segment is to be made, and its number; None when enough are at hand."""
         if self._closed or len(self.spares) >= SPARES:
             return None
-        number = self._number + len(self.spares) + 1
-        return self.folder.segment_path(number), segment_size(number)
+        number = self._allocated + 1
+        return self.folder.segment_path(number), number
 
-    def give(self, segment: Segment) -> None:
-        """A segment that was asked for."""
-        self.spares.append(segment)
-        self._arrived.set()
+    def allocate(self) -> None:
+        """Makes the next segment, unless enough are at hand. Waits for the disk. Raises OSError."""
+        with self._allocation:
+            while (wanted := self.next_segment()) is not None:
+                try:
+                    segment = Segment(*wanted)
+                except FileExistsError:
+                    # Left by a signal handler that has interrupted this. Gaps do no harm.
+                    self._allocated += 1
+                    continue
+                if segment.number <= self._allocated:
+                    segment.discard()
+                    continue
+                self._allocated = segment.number
+                self.spares.append(segment)
+                return self._arrived.put(None)
+            return None
 
     def sync(self) -> None:
         """Returns once what was appended before has reached the disk. Raises OSError."""
-        segment, written = self._segment, (self._number, self._offset)
-        if self._synced != written:
+        segment, offset = self._segment, self._offset
+        if self._synced != (segment.number, offset):
             segment.sync()
-            self._synced = written
+            self._synced = segment.number, offset
 
     def release(self) -> None:
         """Lets go of everything: files are closed, the lock is free. What is in the journal stays."""
         with self._lock:
-            self._closed = True
-            self._limit = 0
-            self._map, self._view = mmap.mmap(-1, 1), memoryview(b"")
+            self._shut()
             for segment in (*self.retired, self._segment):
                 segment.close()
             for segment in self.spares:
@@ -255,9 +293,9 @@ class JournalWriter:
 
     # ------------------------------------------------------------ inside; the caller holds the lock
 
-    def _schema(self, names: tuple[str, ...]) -> _Schema:
+    def _schema(self, names: tuple[str, ...]) -> Schema:
         """The schema of these names, known to the segment and counted in the open batch. Raises JournalFull."""
-        schema = self._schemas.get(names) or _Schema(names)
+        schema = self._schemas.get(names) or Schema(names)
         if self._batch_bytes + schema.names_bytes + schema.row_bytes > BATCH_BYTES:
             self._end_batch()
         if names not in self._schemas:
@@ -272,7 +310,7 @@ class JournalWriter:
         self._batch_bytes += schema.names_bytes
         return schema
 
-    def _make_room(self, schema: _Schema) -> _Schema:
+    def _make_room(self, schema: Schema) -> Schema:
         """Ends the batch, and the segment if it has no room for a row. Raises JournalFull."""
         if self._offset + schema.frame_bytes > self._limit:
             self._next_segment()
@@ -283,28 +321,35 @@ class JournalWriter:
     def _end_batch(self) -> None:
         if self._open:
             self._write(frames.mark_payload(Kind.BATCH_END, self._sequence))
-            self._sequence += 1
-            self._batch_bytes = 0
-            self._open = False
+            # A call of its own would be a chance for a signal, with the mark written and the batch open.
+            self._sequence, self._batch_bytes, self._open = self._sequence + 1, 0, False
 
-    def _report_dropped(self) -> None:
-        if self._unreported:
-            self._end_batch()
-            payload = frames.dropped_payload(self._sequence, self._unreported)
-            if frames.frame_size(len(payload)) <= self._room():
-                self._write(payload)
-                self._sequence += 1
-                self._unreported = 0
+    def _write_dropped(self) -> None:
+        self._write(frames.dropped_payload(self._sequence, self._unreported))
+        self._sequence += 1
+        self._unreported = 0
+
+    def _drop(self, points: int, step: int | None) -> None:
+        """Counts a row that found no room. It uses up its step: those after it shall have the ones that they would have."""
+        self.dropped += points
+        self._unreported += points
+        if step is None:
+            self.next_step += 1
+        elif isinstance(step, int):
+            self.next_step = step + 1
+        self._keeper.wake()
 
     def _put(self, payload: bytes) -> None:
         """Writes a frame, into a new segment if it has to be. Raises OSError."""
-        if frames.frame_size(len(payload)) > self._room():
+        size = frames.frame_size(len(payload))
+        if size > self._room():
             if self._closed:
                 raise OSError("the journal is closed")
             if not self.spares:
-                path, size = self.folder.segment_path(self._number + 1), segment_size(self._number + 1)
-                self.spares.append(Segment(path, size))
+                self.allocate()
             self._next_segment()
+            if size > self._room():
+                raise OSError(errno.EMSGSIZE, f"a request of {len(payload)} bytes fits into no segment")
         self._write(payload)
 
     def _room(self) -> int:
@@ -313,83 +358,102 @@ class JournalWriter:
     def _next_segment(self) -> None:
         if not self.spares and self._patient and not self._closed:
             # The keeper may be about to give one, and only wait for its turn to run.
-            self._arrived.clear()
             self._keeper.wake()
-            self._patient = self._arrived.wait(PATIENCE_SECONDS)
+            self._patient = self._wait_for_segment()
         if not self.spares or self._closed:
             raise JournalFull
         self._patient = True
         self._end_batch()
-        self.retired.append(self._segment)
-        self._begin_segment(self.spares.popleft(), self._number + 1)
+        full = self._segment
+        self._begin_segment(self.spares.popleft())
+        self.retired.append(full)
         self._keeper.wake()
 
-    def _begin_segment(self, segment: Segment, number: int) -> None:
-        header = SegmentHeader(self.identity, number, self._sequence, self._boot).encode()
-        segment.map[: len(header)] = header
-        self._segment, self._number = segment, number
-        self._map, self._view = segment.map, segment.view
-        self._offset, self._limit = len(header), segment.size - _RESERVE
-        self._schemas.clear()
+    def _wait_for_segment(self) -> bool:
+        """Waits until there is one, as long as patience lasts; whether there is."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.spares and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(Empty):
+                # There may be tokens of segments used long ago.
+                self._arrived.get(timeout=left)
+        return bool(self.spares)
+
+    def _begin_segment(self, segment: Segment) -> None:
+        header = SegmentHeader(self.identity, segment.number, self._sequence, self._boot).encode()
+        size = len(header)
+        if self._closed:
+            # By a signal handler, meanwhile.
+            segment.discard()
+            raise JournalFull
+        # No calls from here on, so that no signal comes in between: with its header a segment is where a reader goes on.
+        self._segment, self._map, self._view = segment, segment.map, segment.view
+        self._offset, self._limit = size, segment.size - _RESERVE
+        self._schemas = {}
+        self._map[:size] = header
 
     def _write(self, payload: bytes) -> None:
+        # As in append, no call between taking the map and writing to it.
+        length, checksum = len(payload), crc32(payload)
+        end = self._offset + frames.frame_size(length)
         start = self._offset + FRAME_HEADER.size
-        self._map[start : start + len(payload)] = payload
-        _pack_header(self._map, self._offset, len(payload), crc32(payload))
-        self._offset += frames.frame_size(len(payload))
+        try:
+            self._map[start : start + length] = payload
+            _pack_header(self._map, self._offset, length, checksum)
+        except BaseException:
+            self._settle(end)
+            raise
+        self._offset = end
+
+    def _settle(self, end: int) -> None:
+        """After an interruption: a whole frame counts as written; of one that is not, nothing stays. end: how far it goes."""
+        if self._closed:
+            return
+        start = self._offset + FRAME_HEADER.size
+        length, _ = FRAME_HEADER.unpack_from(self._map, self._offset)
+        if not length:
+            # Behind the last frame there must be zeros.
+            for page in range(self._offset, end, _PAGE):
+                until = min(page + _PAGE, end)
+                if self._map[page:until] != _ZERO_PAGE[: until - page]:
+                    self._map[page:until] = _ZERO_PAGE[: until - page]
+            return
+        tag, sequence = PREFIX.unpack_from(self._map, start)
+        self._offset += frames.frame_size(length)
+        if tag & 0xFF == Kind.POINTS:
+            self._open = True
+            self.points += (length - frames.ROW_PREFIX.size) // 8
+            self._batch_bytes += length - ROW_START
+            self.next_step = struct.unpack_from("<q", self._map, start + ROW_START)[0] + 1
+        elif tag & 0xFF != Kind.SCHEMA and sequence == self._sequence:
+            self._sequence, self._batch_bytes, self._open = self._sequence + 1, 0, False
+            if tag & 0xFF == Kind.DROPPED:
+                self._unreported = 0
+
+    def _shut(self) -> None:
+        """From here on a row finds no room, and whatever a signal has interrupted writes into nothing."""
+        self._closed = True
+        self._limit = 0
+        self._map, self._view = mmap.mmap(-1, 1), memoryview(b"")
+
+    def _defer_row(self, metrics: Mapping[str, object], step: int | None, time_ms: int) -> None:
+        """Takes a row in a signal handler. Raises what is wrong with it here, where it was logged."""
+        row = dict(metrics)
+        Schema(tuple(row))
+        struct.pack(f"<qq{len(row)}d", 0 if step is None else step, time_ms, *row.values())
+        self._deferred.append(lambda: self.append(row, step, time_ms))
 
     def _catch_up(self) -> None:
-        waiting, self._deferred = self._deferred, []
-        for one in waiting:
-            one()
-
-
-class _Schema:
-    """The names of a row's values, and how it is packed."""
-
-    __slots__ = (
-        "columns",
-        "frame_bytes",
-        "names",
-        "names_bytes",
-        "pack_into",
-        "payload_bytes",
-        "row_bytes",
-        "sequence",
-        "tag",
-    )
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        check_names(names)
-        self.names = names
-        self.columns = len(names)
-        self.names_bytes = sum(len(name.encode()) + _COLUMN_OVERHEAD for name in names)
-        self.row_bytes = 8 * (len(names) + 2)
-        if self.row_bytes + self.names_bytes > WIDEST_ROW_BYTES:
-            raise TooWide(f"a row of {len(names)} metrics")
-        row = struct.Struct(f"{frames.ROW_PREFIX.format}{len(names)}d")
-        self.pack_into = row.pack_into
-        self.payload_bytes = row.size
-        self.frame_bytes = frames.frame_size(row.size)
-        self.tag = 0
-        """Of its rows in the present segment."""
-        self.sequence = 0
-        """The batch that its names were last counted in."""
-
-
-LONGEST_NAME: Final = 256
-"""Characters of a metric's name; servers take no longer ones."""
-
-
-def check_names(names: tuple[str, ...]) -> None:
-    """Raises ValueError, which names the first metric name that no server takes."""
-    if not names:
-        raise ValueError("no metrics were given")
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"the metric name {name!r} is of type {type(name).__name__}; it must be str")
-        if not 1 <= len(name) <= LONGEST_NAME:
-            raise ValueError(f"the metric name {name[:40]!r} has {len(name)} characters; 1 to {LONGEST_NAME} are right")
-        if not name.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in name):
-            raise ValueError(f"the metric name {name!r} has control characters")
-        name.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+        """Does what signal handlers wanted meanwhile; what finds no room on disk waits for the next time."""
+        if self._catching_up:
+            return
+        self._catching_up = True
+        try:
+            while self._deferred:
+                one = self._deferred.popleft()
+                try:
+                    one()
+                except OSError:
+                    self._deferred.appendleft(one)
+                    return
+        finally:
+            self._catching_up = False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client.channel import Endpoint
@@ -26,21 +29,41 @@ DISCOVER_SECONDS: Final = 0.2
 FIRST_HEARTBEAT_SECONDS: Final = 5.0
 DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 """Until the server has said how often it wants one."""
+_log = logging.getLogger("tracker_client.sender")
+
+
+class Calls(Protocol):
+    """A connection to a server, see Transport."""
+
+    def call(self, method: str, request: bytes, handle: Callable[[Answer], None]) -> None:
+        """Sends a request."""
+
+    def next_answer(self, seconds: float) -> Answer | None:
+        """The next answer, or None when there is none within so many seconds."""
+
+    def close(self) -> None:
+        """Ends every call."""
+
+
+Connect = Callable[[Endpoint], Calls]
 
 
 class Courier:
     """The journals of a directory that are meant for one server."""
 
-    def __init__(self, directory: Path, endpoint: Endpoint, belongs: Callable[[Identity], bool]) -> None:
-        """belongs: which journals to send, by whose they are."""
+    def __init__(
+        self, directory: Path, endpoint: Endpoint, belongs: Callable[[Identity], bool], connect: Connect = Transport
+    ) -> None:
+        """belongs: which journals to send, by whose they are. connect: how to reach the server."""
         self._directory = directory
-        self._transport = Transport(endpoint)
+        self._transport = connect(endpoint)
         self._belongs = belongs
         self._outboxes: dict[Path, Outbox] = {}
         self._ignored: set[Path] = set()
         self._link = Link(time.monotonic)
         self._bytes = 0
         self._calls = 0
+        self._turns = 0
         self._discover_at = 0.0
         self._heartbeats: dict[Path, float] = {}
         self._heartbeat_seconds = DEFAULT_HEARTBEAT_SECONDS
@@ -112,8 +135,9 @@ class Courier:
                 continue
             try:
                 reader = JournalReader(folder)
-                if reader.identity is None or not self._belongs(reader.identity):
-                    # Another sender's; or one without a readable header, which `sync` reports.
+                if reader.identity is None:
+                    continue  # just being made, or without a readable header, which `sync` reports
+                if not self._belongs(reader.identity):
                     self._ignored.add(path)
                     continue
                 self._outboxes[path] = Outbox(folder, reader.identity, reader)
@@ -124,7 +148,8 @@ class Courier:
         # Whatever happens, processes see now and then that somebody looks after their journals.
         self._changed |= self._outboxes.keys()
         for path, outbox in list(self._outboxes.items()):
-            outbox.look()
+            with contextlib.suppress(OSError):
+                outbox.look()
             if outbox.owned:
                 self.progressed_at = time.monotonic()
             elif path not in present:
@@ -145,19 +170,30 @@ class Courier:
     # ------------------------------------------------------------ sending
 
     def _send(self) -> bool:
+        """Sends what may be sent, of each journal in turn one batch after the other."""
         sent = False
-        for outbox in list(self._outboxes.values()):
-            while self._may_send():
+        waiting = deque(self._outboxes.values())
+        # Another one begins each time: where there is room for a few only, all get some of it.
+        waiting.rotate(-self._turns)
+        self._turns += 1
+        while waiting and self._may_send():
+            outbox = waiting.popleft()
+            try:
                 outgoing = outbox.next(probing=not self._link.healthy)
-                if outgoing is None:
-                    break
+            except OSError as error:
+                # The others are sent, whatever is wrong with this one's files.
+                _log.warning("%s cannot be read now: %s", outbox.folder.path, error)
+                continue
+            if outgoing is not None:
                 method, request = outbox.request(outgoing)
                 self._bytes += len(request)
                 self._call(method, request, partial(self._answered, outbox, outgoing, len(request)))
-                sent = True
-            if self._may_send() and (last := outbox.wants_close()) is not None:
+                waiting.append(outbox)
+            elif (last := outbox.wants_close()) is not None:
                 self._close_writer(outbox, last)
-                sent = True
+            else:
+                continue
+            sent = True
         return sent
 
     def _may_send(self) -> bool:

@@ -13,6 +13,7 @@ from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker_client.journal.frames import Identity, Method
 from tracker_client.journal.reader import Batch, Rows
+from tracker_client.sender.blocks import split_blocks
 
 _LENGTH_DELIMITED: Final = 2
 
@@ -46,8 +47,7 @@ def encode_points(identity: Identity, batch: Batch, *, replay: bool) -> bytes:
         dropped_points=batch.dropped,
         replay=replay,
     ).SerializeToString()
-    blocks = b"".join(_field(_BLOCKS, _block(rows)) for rows in batch.groups.values())
-    return head + blocks
+    return head + b"".join(_field(_BLOCKS, _block(rows)) for rows in split_blocks(batch))
 
 
 def encode_message(batch: Batch, *, replay: bool) -> bytes:

@@ -67,8 +67,8 @@ class Link:
 
     def succeeded(self) -> None:
         """A call was answered well."""
+        # A pause goes on: what succeeded now was sent before it, and the server has said how long it wants to be left alone.
         self._failures = 0
-        self._open_at = 0.0
         self.connection = Connection.CONNECTED
         self.message = ""
 
@@ -80,7 +80,7 @@ class Link:
             self._pause(REFUSED_PAUSE_SECONDS * (1 + 0.2 * self._chance()), Connection.REFUSED, error)
             return Verdict.AGAIN
         # One outage fails every call under way: it counts once.
-        if self.open:
+        if self.open or not self._failures:
             self._failures += 1
         decided = decide(error, self._failures, chance=self._chance)
         if isinstance(decided, Retry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Outbox:
         self.status = replace(self._page.read(), message="", connection=Connection.UNKNOWN)
         self._done: set[int] = set()
         self._again: deque[Outgoing] = deque()
+        self._refused: deque[tuple[Outgoing, Path, str]] = deque()
         self._under_way: dict[int, Outgoing] = {}
         self._unfinished: Counter[int] = Counter()
         self._deleted_to = 0
@@ -78,6 +80,7 @@ class Outbox:
         self.owned = self.folder.owned()
         if not self.owned and self._ended_at is None:
             self._ended_at = time.monotonic()
+        self._put_aside()
 
     def next(self, *, probing: bool) -> Outgoing | None:
         """What is to be sent next, if anything. probing: one at a time. Raises OSError."""
@@ -101,7 +104,7 @@ class Outbox:
 
     def wants_close(self) -> int | None:
         """The last sequence, when all that is left is to close the writer; asked once, unless `close_failed` was called."""
-        if self._closing or not self.drained or self._under_way or self._again or self.status.closed:
+        if self._closing or not self.drained or self._under_way or self._again or self._refused or self.status.closed:
             return None
         last = self._reader.closed_at
         if last is None:
@@ -150,17 +153,10 @@ class Outbox:
         self._again.append(outgoing)
 
     def refuse(self, outgoing: Outgoing, reason: str, directory: Path) -> None:
-        """The server can never take it: it is put aside, and a void write is sent in its place. Raises OSError."""
-        batch = outgoing.batch
-        refused = directory / "refused"
-        refused.mkdir(mode=0o750, exist_ok=True)
-        stem = f"{self.identity.run_id}~{self.identity.writer_id}~{batch.sequence}"
-        method, request = self.request(outgoing)
-        (refused / f"{stem}.{method}").write_bytes(request)
-        (refused / f"{stem}.reason").write_text(f"{reason}\n", encoding="utf-8")
-        self.status = replace(self.status, refused=self.status.refused + 1)
-        outgoing.void = True
-        self.return_(outgoing)
+        """The server can never take it: it is put aside, and a void write is sent in its place, once it lies there."""
+        self._under_way.pop(outgoing.batch.sequence, None)
+        self._refused.append((outgoing, directory / "refused", reason))
+        self._put_aside()
 
     def publish(self, connection: Connection, message: str, *, last_contact: float, stop_requested: bool) -> None:
         """Tells the process how things are."""
@@ -206,6 +202,23 @@ class Outbox:
                 continue
             return Outgoing(batch)
 
+    def _put_aside(self) -> None:
+        """Puts aside what was refused. What finds no room on disk stays in the journal until it does."""
+        while self._refused:
+            outgoing, refused, reason = self._refused[0]
+            stem = f"{self.identity.run_id}~{self.identity.writer_id}~{outgoing.batch.sequence}"
+            method, request = self.request(outgoing)
+            try:
+                refused.mkdir(mode=0o750, exist_ok=True)
+                (refused / f"{stem}.{method}").write_bytes(request)
+                (refused / f"{stem}.reason").write_text(f"{reason}\n", encoding="utf-8")
+            except OSError:
+                return
+            self._refused.popleft()
+            self.status = replace(self.status, refused=self.status.refused + 1)
+            outgoing.void = True
+            self._again.append(outgoing)
+
     def _finish(self, batch: Batch) -> None:
         self._unfinished[batch.segment] -= 1
         self._delete_segments()
@@ -215,6 +228,8 @@ class Outbox:
         for number in range(self._deleted_to + 1, self._reader.segment):
             if self._unfinished[number]:
                 return
-            self.folder.segment_path(number).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                # Gone already, or not to be deleted: what was sent stays sent.
+                self.folder.segment_path(number).unlink()
             del self._unfinished[number]
             self._deleted_to = number

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tracker_client.channel import endpoint
 from tracker_client.journal.folder import JournalFolder, list_folders
+from tracker_client.journal.frames import Identity
 from tracker_client.journal.reader import JournalReader
 from tracker_client.sender.courier import Courier
 from tracker_client.sender.lock import take_sender_lock
@@ -75,25 +76,25 @@ def sync_directory(
     """
     began = time.monotonic()
     deadline = float("inf") if timeout is None else began + timeout
-    groups: dict[str, list[JournalFolder]] = {}
+    groups: dict[str, dict[Identity, JournalFolder]] = {}
     unreadable: list[Path] = []
     before = _unowned(directory)
     for folder in before:
         reader = JournalReader(folder)
         reader.close()
         if reader.identity is not None:
-            groups.setdefault(reader.identity.server, []).append(folder)
+            groups.setdefault(reader.identity.server, {})[reader.identity] = folder
         elif folder.segment_numbers():
             unreadable.append(folder.path)
         else:
             folder.remove()
     points = refused = 0
     message = ""
-    for recorded, folders in groups.items():
+    for recorded, journals in groups.items():
         target = server or recorded or load_settings().server
-        done = _sync_group(directory, recorded, target, api_key, folders, deadline, progress)
+        done = _sync_group(directory, recorded, target, api_key, journals, deadline, progress)
         points, refused, message = points + done[0], refused + done[1], done[2] or message
-    left = [folder for group in groups.values() for folder in group if folder.path.exists()]
+    left = [folder for group in groups.values() for folder in group.values() if folder.path.exists()]
     return SyncReport(
         points=points,
         sent=sum(map(len, groups.values())) - len(left),
@@ -114,12 +115,13 @@ def _sync_group(
     recorded: str,
     target: str,
     api_key: str | None,
-    folders: list[JournalFolder],
+    journals: Mapping[Identity, JournalFolder],
     deadline: float,
     progress: Callable[[SyncProgress], None] | None,
 ) -> tuple[int, int, str]:
     """Sends the journals that name one server; points, refused writes, and what is wrong."""
     to = endpoint(target, api_key)
+    folders, identities = tuple(journals.values()), journals.keys()
     lock = take_sender_lock(directory, recorded)
     while lock is None and time.monotonic() < deadline and any(folder.path.exists() for folder in folders):
         _tell(progress, folders, 0, "another sender is at work")
@@ -128,7 +130,12 @@ def _sync_group(
     if lock is None:
         return 0, 0, "another sender is at work"
     paths = {folder.path for folder in folders}
-    courier = Courier(directory, to, lambda identity: identity.server == recorded)
+    # Of running processes those too that go to the same place: their own sender cannot, meanwhile.
+    courier = Courier(
+        directory,
+        to,
+        lambda identity: identity.server == recorded and (target == recorded or identity in identities),
+    )
     try:
         courier.turn()
         while time.monotonic() < deadline and any(outbox.folder.path in paths for outbox in courier.pending):

@@ -111,6 +111,19 @@ class Connection:
         await channel.open()
         return channel
 
+    def pause_reading(self) -> None:
+        """Reads nothing more from the socket: the broker's messages stay with the broker. So do its answers and its
+        heartbeats, so it must not last."""
+        transport = self._raw._transport  # noqa: SLF001 - pika has no setting for it
+        if transport is not None:
+            transport._nbio.remove_reader(transport._sock.fileno())  # noqa: SLF001 - the same
+
+    def resume_reading(self) -> None:
+        """Reads again."""
+        transport = self._raw._transport  # noqa: SLF001 - pika has no setting for it
+        if transport is not None and transport._sock is not None:  # noqa: SLF001 - the same
+            transport._nbio.set_reader(transport._sock.fileno(), transport._on_socket_readable)  # noqa: SLF001 - the same
+
     async def close(self) -> None:
         """Closes the socket; in good order if the broker answers quickly. Never raises, may be repeated."""
         if self._raw is None or self._gone.done():

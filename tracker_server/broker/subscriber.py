@@ -11,6 +11,7 @@ import structlog
 
 from tracker_server import limits
 from tracker_server.broker.amqp import STEP_SECONDS, AmqpError, Channel, ChannelClosed, Connection
+from tracker_server.broker.brake import Brake
 from tracker_server.broker.connection import KeptConnection
 from tracker_server.broker.letters import letter_properties
 from tracker_server.broker.sender import Sender
@@ -35,6 +36,7 @@ class RabbitSubscriber:
         self._kept = KeptConnection(settings, "subscriber", self._session)
         self._undertaker = Sender(settings, "dead letters", confirm_seconds)
         self._channel: Channel | None = None
+        self._connection: Connection | None = None
         self._lost: ChannelClosed | None = None
         self._session_number = 0
         self._acknowledged = 0
@@ -47,6 +49,7 @@ class RabbitSubscriber:
         self._wake = asyncio.Event()
         self._arrived: deque[Delivery] = deque()
         self._receiver: asyncio.Future[None] | None = None
+        self._brake = Brake(limits.PREFETCH_BYTES)
 
     @property
     def session(self) -> int:
@@ -106,6 +109,7 @@ class RabbitSubscriber:
         if self._is_present(delivery) and delivery.tag > self._acknowledged and self._channel is not None:
             self._acknowledged = delivery.tag
             self._channel.ack(delivery.tag)
+            self._brake.acknowledged(delivery.tag)
 
     async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
         """Puts dead letters of a delivery away, confirmed, before it is acknowledged.
@@ -147,6 +151,8 @@ class RabbitSubscriber:
         self._acknowledged = 0
         self._consuming = {}
         self._channel = channel
+        self._connection = connection
+        self._brake.begin(connection)
         try:
             await self._apply(channel)
             self._kept.established()
@@ -191,6 +197,7 @@ class RabbitSubscriber:
             count = headers.get("x-delivery-count", 0) if headers else 0
             # pika reads it as an int of a class of its own.
             count = int(count) if isinstance(count, int) else 0
+            self._brake.delivered(int(method.delivery_tag), len(body))
             arrived.append(Delivery(partition, body, session, method.delivery_tag, max(count, int(method.redelivered))))
             if self._receiver is not None:
                 self._wake_receiver()
@@ -217,6 +224,7 @@ class RabbitSubscriber:
     def _lose(self) -> None:
         """The session is over: its deliveries will come again."""
         self._channel = None
+        self._brake.end()
         self._arrived.clear()
         self._wake.set()
         holders, self._holders = self._holders, []

@@ -193,6 +193,7 @@ class Consumer:
                     return Reason.ALONE
                 batch.hold_suspect(delivery, now)
                 return Reason.ALONE
+            self._share.note_size(delivery.partition, len(delivery.body))
             batch.add(delivery, now)
 
     async def _next(self, batch: Batch) -> Delivery | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -16,24 +17,36 @@ _BUSY_SECONDS = 10.0
 """How long a partition counts as busy after its window was full."""
 _BALANCE_SECONDS = 0.5
 """Between two changes of the windows for the sake of balance."""
+_FORGETTING = 0.02
+"""By how much of the difference each smaller message brings the noted size down."""
 _log = structlog.get_logger(__name__)
 
 
-def windows(held: Collection[int], trusted: Collection[int], busy: Collection[int]) -> dict[int, int]:
+def windows(
+    held: Collection[int], trusted: Collection[int], busy: Collection[int], sizes: Mapping[int, int]
+) -> dict[int, int]:
     """How many messages of each partition may be unacknowledged.
 
-    However large they are, together they stay within PREFETCH_BYTES: half of it is shared out evenly, the other half
-    among the busy ones. Partitions that are not trusted yet get one message at a time.
+    sizes: bytes of a partition's messages, as size_class has them; one that is not there has the largest there are. As
+    long as messages are no larger than that, all together stay within PREFETCH_BYTES: half of it is shared out evenly,
+    the other half among the busy ones. Partitions that are not trusted yet get one message at a time.
     """
     if not held:
         return {}
-    total = limits.PREFETCH_BYTES // limits.MAX_REQUEST_BYTES
-    even = max(1, total // (2 * len(held)))
-    extra = max(0, total - even * len(held)) // max(1, len(busy))
+    size = {partition: sizes.get(partition, limits.MAX_REQUEST_BYTES) for partition in sorted(held)}
+    even = limits.PREFETCH_BYTES // (2 * len(held))
+    window = {partition: max(1, even // bytes_each) for partition, bytes_each in size.items()}
+    left = limits.PREFETCH_BYTES - sum(window[partition] * size[partition] for partition in window)
+    for partition in busy:
+        window[partition] += max(0, left // len(busy)) // size[partition]
     return {
-        partition: (even + (extra if partition in busy else 0)) if partition in trusted else 1
-        for partition in sorted(held)
+        partition: min(count, limits.MAX_PREFETCH) if partition in trusted else 1 for partition, count in window.items()
     }
+
+
+def size_class(size: float) -> int:
+    """The power of two that bounds a size in bytes, from 4 KiB up to the largest message: windows change seldom."""
+    return int(min(max(4_096, 2 ** math.ceil(math.log2(max(1.0, size)))), limits.MAX_REQUEST_BYTES))
 
 
 class Share:
@@ -56,11 +69,14 @@ class Share:
         self._interval = interval_seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="assignment")
         self._trusted: set[int] = set()
+        self._sizes: dict[int, float] = {}
+        """Bytes of a partition's messages lately: of the largest, forgotten slowly."""
         self._wanted: dict[int, float] = {}
         """When a partition last had its whole window delivered, by the loop's clock."""
         self._balanced = 0.0
         self._giving_up: asyncio.Task[None] | None = None
         self._applied: dict[int, int] = {}
+        self._applied_classes: dict[int, int] = {}
         self._applying = asyncio.Lock()
         self.held: frozenset[int] = frozenset()
         """Partitions consumed now."""
@@ -96,6 +112,11 @@ class Share:
         """How many messages of a partition may be unacknowledged."""
         return self._applied.get(partition, 1)
 
+    def note_size(self, partition: int, size: int) -> None:
+        """A message of so many bytes has come."""
+        before = self._sizes.get(partition, 0.0)
+        self._sizes[partition] = size if size >= before else before + (size - before) * _FORGETTING
+
     async def wants_more(self, partitions: Iterable[int]) -> None:
         """These partitions had their whole windows delivered: they get a larger part of what there is to share out."""
         now = asyncio.get_running_loop().time()
@@ -108,7 +129,11 @@ class Share:
     async def trust(self, partition: int, *, trusted: bool) -> None:
         """A partition begins with one message at a time, so that one that kills consumers takes no others with it;
         once a message was stored that nobody died of, it gets its whole window."""
-        if partition not in self.held or (partition in self._trusted) is trusted:
+        if partition not in self.held:
+            return
+        if (partition in self._trusted) is trusted:
+            if self._classes().get(partition, 0) > self._applied_classes.get(partition, limits.MAX_REQUEST_BYTES):
+                await self._apply()  # its messages have become larger: fewer of them
             return
         if trusted:
             self._trusted.add(partition)
@@ -134,6 +159,9 @@ class Share:
         await self._drain()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._assignment.release, surplus)
 
+    def _classes(self) -> dict[int, int]:
+        return {partition: size_class(size) for partition, size in self._sizes.items()}
+
     async def _apply(self) -> None:
         async with self._applying:
             await self._apply_now()
@@ -143,7 +171,8 @@ class Share:
         busy = {
             partition for partition in self.held if self._wanted.get(partition, -_BUSY_SECONDS) > now - _BUSY_SECONDS
         }
-        wanted = windows(self.held, self._trusted, busy)
+        self._applied_classes = self._classes()
+        wanted = windows(self.held, self._trusted, busy, self._applied_classes)
         if wanted != self._applied:
             self._applied = wanted
             await self._subscriber.hold(wanted)

@@ -41,8 +41,13 @@ class Bulk(Protocol):
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows, or replaces those columns of the rows with the same key."""
 
-    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-        """Replaces columns of existing rows, found by key."""
+    def update(
+        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    ) -> int:
+        """Replaces columns of existing rows, found by key. Returns how many were there.
+
+        expect: a column that must have the expected value, one per row; a row that has another one counts as not there.
+        """
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """Inserts chunks."""

@@ -16,6 +16,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.ledger import Ledger
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
+from tracker_server.store.series_cache import SeriesCache
 from tracker_server.store.tables import series
 
 _MAX_STEP = 2**63 - 1
@@ -37,9 +38,12 @@ class Outcome:
     """Run and metric of the series whose totals a cut has made stale."""
 
 
-def flush(connection: Connection, bulk: Bulk, writes: Sequence[Write]) -> Outcome:
-    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits."""
-    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk)
+def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
+    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
+
+    Raises RowChanged when what was cached is not what the database has.
+    """
+    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
     fresh = [write for write in ordered if ledger.admit(write)]

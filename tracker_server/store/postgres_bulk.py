@@ -10,6 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -65,17 +66,22 @@ class PostgresBulk:
         )
         connection.exec_driver_sql(query, parameters)
 
-    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    def update(
+        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    ) -> int:
         """See bulk.Bulk."""
         if not rows:
-            return
-        source, parameters = _unnest(table, rows)
+            return 0
+        source, parameters = _unnest(table, rows, expect, expected)
         keys = [column.name for column in table.primary_key]
         changes = ", ".join(f'"{name}" = new."{name}"' for name in rows[0] if name not in keys)
         match = " AND ".join(f'{table.name}."{key}" = new."{key}"' for key in keys)
         names = ", ".join(f'"{name}"' for name in rows[0])
+        if expect:
+            names += ", expected"
+            match += f' AND {table.name}."{expect}" = new.expected'
         query = f"UPDATE {table.name} SET {changes} FROM {source} AS new ({names}) WHERE {match}"  # noqa: S608  # own names
-        connection.exec_driver_sql(query, parameters)
+        return connection.exec_driver_sql(query, parameters).rowcount
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""
@@ -163,17 +169,28 @@ def _array_rows(values: NDArray[np.float64]) -> list[bytes]:
     return [header + data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _unnest(table: Table, rows: Sequence[Row]) -> tuple[str, tuple[str, ...]]:
-    """`unnest(%s::text[], …)` and its array literals, one per column of the rows."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+def _unnest(
+    table: Table, rows: Sequence[Row], more: str = "", values: Sequence[Any] = ()
+) -> tuple[str, tuple[str, ...]]:
+    """`unnest(%s::text[], …)` and its array literals, one per column of the rows. more: one of its columns once again, with
+    other values."""
+    columns: list[tuple[str, Iterable[Any]]] = [(name, [row[name] for row in rows]) for name in rows[0]]
+    if more:
+        columns.append((more, values))
     casts, parameters = [], []
-    for name in rows[0]:
-        kind = table.c[name].type.compile(dialect=dialect).removesuffix(' COLLATE "C"')
+    for name, column in columns:
+        kind = _kind(table, name)
         write = _LITERALS.get(kind, str)
-        items = ["NULL" if (value := row[name]) is None else write(value) for row in rows]
         casts.append(f"%s::{kind}[]")
-        parameters.append("{" + ",".join(items) + "}")
+        parameters.append("{" + ",".join(["NULL" if value is None else write(value) for value in column]) + "}")
     return f"unnest({', '.join(casts)})", tuple(parameters)
+
+
+@cache
+def _kind(table: Table, column: str) -> str:
+    """A column's type in SQL."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    return str(table.c[column].type.compile(dialect=dialect)).removesuffix(' COLLATE "C"')
 
 
 def _quote(value: str) -> str:

@@ -17,6 +17,7 @@ from tracker_server.model.totals import NOTHING, Extreme, Last, Totals, frame_to
 from tracker_server.model.typed_json import decode_double
 from tracker_server.store import kinds
 from tracker_server.store.bulk import Bulk, NumberedChunks
+from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.tables import chunk_tail, chunks, series
 
 LARGE_CHUNK_POINTS = 1_024
@@ -36,6 +37,18 @@ class SeriesState:
     stale: bool = False
     chunk_count: int = 0
     changed: bool = False
+    stored_count: int | None = None
+    """The chunk_count that its row has in the database, as far as is known; None when it has no row."""
+
+    def written(self) -> None:
+        """Its row is what it is."""
+        self.changed = False
+        self.stored_count = self.chunk_count
+
+    def touch(self) -> None:
+        """Its row will be another one. Raises the number by which others see that, so one number names no chunk."""
+        self.changed = True
+        self.chunk_count += 1
 
 
 @dataclass(slots=True)
@@ -43,12 +56,15 @@ class SeriesBook:
     """Series by run and name."""
 
     bulk: Bulk
+    cache: SeriesCache
     _series: dict[str, dict[str, SeriesState]] = field(default_factory=dict)
     _chunks: list[NumberedChunks] = field(default_factory=list)
 
     def load(self, connection: Connection, run_id: str, names: Iterable[str]) -> None:
         """Reads the rows of these metrics of a run, where they are there and not yet read."""
-        known = self._series.setdefault(run_id, {})
+        if run_id not in self._series:
+            self._series[run_id] = self.cache.take(run_id)
+        known = self._series[run_id]
         missing = sorted(set(names) - known.keys())
         for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
             known[row["name"]] = series_state(row)
@@ -83,12 +99,24 @@ class SeriesBook:
             if state is None and final is None:
                 continue
             state = state or self._state(run, name)
-            state.final, state.changed = final, True
+            # A kind and a value: NaN is not equal to itself.
+            if kinds.split(state.final) != kinds.split(final):
+                state.final = final
+                state.touch()
 
     def save(self, connection: Connection) -> None:
-        """Writes what changed."""
+        """Writes what changed. Raises RowChanged when a row is not what it was taken for."""
         changed = [s for _, known in sorted(self._series.items()) for _, s in sorted(known.items()) if s.changed]
-        self.bulk.upsert(connection, series, [series_row(state) for state in changed])
+        new = [state for state in changed if state.stored_count is None]
+        old = [state for state in changed if state.stored_count is not None]
+        self.bulk.upsert(connection, series, [series_row(state) for state in new])
+        if old:
+            expected = [state.stored_count for state in old]
+            updated = self.bulk.update(
+                connection, series, [series_row(state) for state in old], "chunk_count", expected
+            )
+            if updated != len(old):
+                raise RowChanged
         for table, wanted in ((chunks, True), (chunk_tail, False)):
             batch = [c for c in self._chunks if (len(c.group.steps) >= LARGE_CHUNK_POINTS) is wanted]
             if batch:
@@ -148,6 +176,7 @@ def series_state(row: Mapping[str, Any]) -> SeriesState:
         cuts=tuple((attempt, step) for attempt, step in row["cuts"] or ()),
         stale=row["stale"],
         chunk_count=row["chunk_count"],
+        stored_count=row["chunk_count"],
     )
 
 

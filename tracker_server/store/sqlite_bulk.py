@@ -43,17 +43,23 @@ class SqliteBulk:
             statement.on_conflict_do_update(index_elements=keys, set_=changed), [dict(row) for row in rows]
         )
 
-    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    def update(
+        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    ) -> int:
         """See bulk.Bulk."""
         if not rows:
-            return
+            return 0
         keys = [column.name for column in table.primary_key]
         # The prefix keeps the parameters of WHERE apart from those of SET.
         statement = table.update().values({name: bindparam(name) for name in rows[0] if name not in keys})
         for key in keys:
             statement = statement.where(table.c[key] == bindparam(f"key_{key}"))
         parameters = [{(f"key_{name}" if name in keys else name): value for name, value in row.items()} for row in rows]
-        connection.execute(statement, parameters)
+        if expect:
+            statement = statement.where(table.c[expect] == bindparam("expected"))
+            for one, value in zip(parameters, expected, strict=True):
+                one["expected"] = value
+        return connection.execute(statement, parameters).rowcount
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""

@@ -32,6 +32,7 @@ from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.series_book import series_row, series_state
+from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
 from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
 
@@ -45,6 +46,7 @@ class Store:
         self._bulk = bulk
         self._partitions = partitions
         self._lock = lock
+        self._series = SeriesCache()
 
     # ------------------------------------------------------------ writing, by the consumer
 
@@ -54,8 +56,11 @@ class Store:
         Raises StoreUnavailable, after which the same batch may be tried again, or whatever the database says of
         values that it cannot store.
         """
-        with self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, batch)
+        try:
+            return self._flush(batch, self._series)
+        except RowChanged:
+            # Another consumer has written to these runs since: nothing was committed.
+            return self._flush(batch, SeriesCache())
 
     def mark_dead(self, dead: Sequence[DeadWrite]) -> None:
         """Notes that these writes lie in the dead-letter queue. A later flush of one takes it off again."""
@@ -93,6 +98,7 @@ class Store:
                 cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
                 state.totals = SeriesReader(connection, state, cuts).totals()
                 state.stale = False
+                state.touch()
                 self._bulk.update(connection, series, [series_row(state)])
 
     def stale_series(self, limit: int) -> list[tuple[str, str]]:
@@ -170,6 +176,10 @@ class Store:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
+        with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
+            return flush(connection, self._bulk, cache, batch)
 
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
