@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from benchmarks.peers import venvs
 from benchmarks.peers.driver import Target
 from benchmarks.peers.results import Result, evaluate
@@ -58,7 +60,7 @@ def measure(tracker: Tracker, work: Work, directory: Path, deadline: float) -> I
                     tracker, way, work, environment, {**variables, **served.environment}, served, directory, deadline
                 )
                 done.add(way.key)
-    except (NotStarted, ServerError, AssertionError) as reason:
+    except (NotStarted, ServerError, AssertionError, OSError, psutil.Error) as reason:
         yield from _failed(tracker, environment.versions, f"not started: {reason}"[:400], done)
 
 
@@ -103,7 +105,9 @@ def _way(
         left = min(seconds, deadline - time.monotonic())
         return drive_tasks(python, tracker.driver, target, _named(way, tasks), variables, left)
 
-    written = drive(environment.python, write_tasks(work, way), _WRITE_SECONDS)
+    tasks = write_tasks(work, way)
+    processes = [[task] for task in tasks] if tracker.process_a_run else [tasks]
+    written = [answer for tasks in processes for answer in drive(environment.python, tasks, _WRITE_SECONDS)]
     killed = drive(environment.python, kill_tasks(), _WRITE_SECONDS)
     read = drive(reader, read_tasks(work, way, [*written, *killed]), _READ_SECONDS)
     result = Result(tracker.key, tracker.name, way.key, way.how, tracker.ours, environment.versions)

@@ -45,6 +45,8 @@ class Tracker:
     serve: Serve = servers.none
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment variables; {directory} stands for the tracker's directory."""
+    process_a_run: bool = False
+    """Whether each run has a process of its own, as a training script has; else one process writes all that is timed."""
     read_by_us: bool = False
     """Whether its data is read back by this project, since it ships no reader."""
 
@@ -75,8 +77,15 @@ _MLFLOW_WAYS: Final = (
 )
 
 TRACKERS: Final = (
-    Tracker("full", "this project, full form", "tracker", _OUR_WAYS, serve=servers.tracker_full),
-    Tracker("embedded", "this project, embedded form", "tracker", _OUR_WAYS, serve=servers.tracker_embedded),
+    Tracker("full", "this project, full form", "tracker", _OUR_WAYS, serve=servers.tracker_full, process_a_run=True),
+    Tracker(
+        "embedded",
+        "this project, embedded form",
+        "tracker",
+        _OUR_WAYS,
+        serve=servers.tracker_embedded,
+        process_a_run=True,
+    ),
     Tracker(
         "trackio",
         "trackio, local",
