@@ -78,7 +78,7 @@ class Driver(ABC):
     def before_reads(self, run: str) -> None:  # noqa: B027 - most have nothing to do
         """What has to be done so that the tracker's own readers see a run; not timed."""
 
-    def recover(self) -> str:
+    def recover(self, run: str) -> str:  # noqa: ARG002 - most offer nothing
         """Does what the tracker's documentation offers for what a killed client has left; says what. Empty: nothing."""
         return ""
 

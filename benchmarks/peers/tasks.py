@@ -73,7 +73,7 @@ def count_killed(driver: Driver, run: str, steps: int, metrics: int, wait_second
     while (found := _found(driver, run, metrics)) < steps * metrics and time.monotonic() < deadline:
         time.sleep(0.5)
     answer: dict[str, Any] = {"points": steps * metrics, "found": found}
-    if found < steps * metrics and (recovery := driver.recover()):
+    if found < steps * metrics and (recovery := driver.recover(run)):
         answer |= {"recovery": recovery, "found_then": _found(driver, run, metrics)}
     return answer
 

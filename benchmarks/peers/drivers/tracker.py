@@ -68,7 +68,7 @@ class _Driver(Driver):
             _EXPERIMENT,
             run_id=run,
             server=self.target.address,
-            directory=self.directory / "journal",
+            directory=self._journals(run),
             capture=False,
             on_error="raise",
         )
@@ -85,9 +85,13 @@ class _Driver(Driver):
     def summary(self, run: str) -> dict[str, float]:
         return {metric.name: metric.last.value for metric in self._client.get_run(run).metrics}
 
-    def recover(self) -> str:
-        sync_directory(self.directory / "journal", timeout=_SECONDS)
+    def recover(self, run: str) -> str:
+        sync_directory(self._journals(run), timeout=_SECONDS)
         return "`tracker sync`"
+
+    def _journals(self, run: str) -> Path:
+        """Of each run its own, as if on machines of their own: none waits for the sender of the one before to end."""
+        return self.directory / "journals" / run
 
     def stored_bytes(self) -> int:
         if self.target.database.startswith("sqlite:///"):
