@@ -114,7 +114,7 @@ def test_call_times_leave_out_the_start() -> None:
 
 
 def test_reads_count_the_steps_that_were_logged() -> None:
-    written = [
+    written: list[dict[str, Any]] = [
         {"task": "bulk", "run": "log.bulk", "points": 10_000},
         {"task": "loop", "run": "log.loop-1", "points": 7, "steps": 7},
         {"task": "bulk", "run": "log.long", "error": "not done within 1 s"},
