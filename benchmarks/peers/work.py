@@ -37,8 +37,8 @@ class Work:
 
 KILLED_AFTER_SECONDS: Final = 2.0
 """How long a training loop runs before its process is killed."""
-FULL: Final = Work(10_000, 100_000, 100_000, 3.0, 780.0)
-QUICK: Final = Work(1_000, 20_000, 5_000, 0.5, 150.0)
+FULL: Final = Work(10_000, 100_000, 100_000, 3.0, 800.0)
+QUICK: Final = Work(1_000, 20_000, 5_000, 0.5, 170.0)
 
 
 @dataclass(frozen=True, slots=True)
