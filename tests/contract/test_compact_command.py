@@ -15,6 +15,8 @@ from tracker_server.cli import EXIT_FAILED, app
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database with a run that has ended and one that has not, of five small chunks each."""
+    # It would leave the loggers of the tests that follow with the command's own output, which is closed by then.
+    monkeypatch.setattr("tracker_server.cli.set_up_logging", lambda _settings: None)
     monkeypatch.setenv("TRACKER_DATABASE_URL", f"sqlite:///{tmp_path}/tracker.db")
     with sqlite_store(tmp_path) as store:
         log_singly(store, 5)
