@@ -7,7 +7,7 @@ RUN_READY := .venv/.installed-run
 TEST_READY := .venv/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo stack test bench bench-log bench-jobs lint proto check-proto format clean doctor
+.PHONY: help setup run demo stack test bench bench-log bench-jobs bench-peers lint proto check-proto format clean doctor
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ bench-log: $(TEST_READY) ## measure what run.log() costs a training loop (BENCH_
 
 bench-jobs: $(TEST_READY) ## simulate many training jobs, and tell what they cost each part (JOBS_OPTIONS="--jobs 1000")
 	@exec $(BIN)/python -m benchmarks.jobs $(JOBS_OPTIONS)
+
+bench-peers: $(TEST_READY) ## measure MLflow, Aim, trackio, W&B, TensorBoard and this side by side (BENCH_OPTIONS="--quick --only NAME")
+	@exec $(BIN)/python -m benchmarks.peers $(BENCH_OPTIONS)
 
 doctor: $(RUN_READY) ## check every configured part, and say what is wrong and what to do
 	@$(BIN)/python -m tracker_server doctor

@@ -1,4 +1,4 @@
-"""The command line: `tracker_server up | serve | consume | migrate | doctor | dead`. Settings come from TRACKER_…"""
+"""The command line: `tracker_server up | serve | consume | migrate | compact | doctor | dead`. Settings come from TRACKER_…"""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from tracker_server import __version__, roles
 from tracker_server.bootstrap import Parts
 from tracker_server.broker.dead_letters import DeadLetters
+from tracker_server.compact import compact_all, compact_run
 from tracker_server.config import Settings, check_roles, load_settings
 from tracker_server.consumer.flusher import ConsumerStopped
 from tracker_server.doctor import examine
@@ -73,6 +74,26 @@ def migrate() -> None:
         _fail(error)
     finally:
         parts.store.close()
+
+
+@app.command()
+def compact(
+    run: Annotated[str, typer.Option(help="Only this run.", metavar="RUN")] = "",
+) -> None:
+    """Merge small chunks into large ones by hand. Safe beside everything else, and may be interrupted."""
+    parts = Parts(_settings(all_in_one=True))
+    try:
+        store = parts.store
+    except TrackerError as error:
+        _fail(error)
+    try:
+        store.check()
+        done = compact_run(store, run) if run else compact_all(store)
+    except TrackerError as error:
+        _fail(error)
+    finally:
+        store.close()
+    typer.echo(f"{done.parts:,} small chunks became {done.chunks:,}, with {done.points:,} points")
 
 
 @app.command()

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     flush_points: int = Field(500_000, ge=1, description="A consumer flushes at so many points.")
     flush_bytes: int = Field(16 * 1024**2, ge=1, description="A consumer flushes at so many bytes.")
     flush_seconds: float = Field(0.25, gt=0, le=60, description="A consumer flushes at this age of its oldest write.")
+    compaction: bool = Field(True, description="Whether a consumer merges small chunks of its runs into large ones.")
     database_connections: int = Field(8, ge=2, le=200, description="Connections, and threads, for reads in a server.")
     transaction_timeout_seconds: float = Field(
         30.0, gt=0, description="The database ends a transaction that stands still for so long, or a dead connection."

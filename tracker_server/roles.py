@@ -105,6 +105,7 @@ def _consumer(parts: Parts) -> Consumer:
         interval_seconds=settings.assignment_seconds,
         # In one process a refusal goes straight to its caller, who may well send nothing but bad writes.
         dead_limit=not settings.broker_is_memory,
+        compaction=settings.compaction,
     )
 
 

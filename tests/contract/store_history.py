@@ -8,7 +8,6 @@ import pytest
 
 from tests.contract.store_state import points_of, read_series
 from tests.contract.store_writes import RUN, T, block, points, write
-from tracker_server import limits
 from tracker_server.errors import RunNotFound
 from tracker_server.model.downsample import downsample
 from tracker_server.model.records import Position
@@ -124,13 +123,13 @@ class HistoryContract:
         found, _ = in_pages(store, HistoryQuery([RUN], ["m"], OPEN, 0, 3_001))
         assert found[RUN, "m"] == points_of(part)
 
-    def test_no_chunk_is_larger_than_its_limit(self, store: Store) -> None:
+    def test_chunks_are_no_larger_than_their_limit_and_about_equal(self, store: Store) -> None:
         store.flush([write(1, points(range(10_000), [0.5] * 10_000))])
         with store._writer.connect() as connection:
             query = "SELECT count FROM {} ORDER BY chunk_no"
             large = [row[0] for row in connection.exec_driver_sql(query.format("chunks"))]
             small = [row[0] for row in connection.exec_driver_sql(query.format("chunk_tail"))]
-        assert large == [limits.MAX_CHUNK_POINTS, limits.MAX_CHUNK_POINTS, 10_000 - 2 * limits.MAX_CHUNK_POINTS]
+        assert large == [3_333, 3_333, 3_334]
         assert small == []
 
     @pytest.mark.parametrize("max_points", [4, 5, 10, 100])

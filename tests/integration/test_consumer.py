@@ -120,6 +120,7 @@ def consumer_of(subscriber: ScriptedSubscriber, store: Store) -> Consumer:
         BatchLimits(points=1_000, size=1_000_000, seconds=0.05),
         interval_seconds=0.05,
         dead_limit=True,
+        compaction=True,
     )
 
 

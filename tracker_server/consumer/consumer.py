@@ -12,10 +12,12 @@ import structlog
 
 from tracker_server import limits
 from tracker_server.consumer.batch import Batch, BatchLimits, Reason
+from tracker_server.consumer.compactor import Compactor
 from tracker_server.consumer.flusher import ConsumerStopped, Flusher, SessionLost
 from tracker_server.consumer.share import Share
 from tracker_server.errors import StoreUnavailable
 from tracker_server.invalidation import Invalidator
+from tracker_server.partitions import partition_of
 from tracker_server.ports import Assignment, Delivery, Subscriber
 from tracker_server.store.store import Store
 
@@ -39,8 +41,10 @@ class Consumer:
         *,
         interval_seconds: float,
         dead_limit: bool,
+        compaction: bool,
     ) -> None:
-        """interval_seconds: how often the share of partitions is renewed; dead_limit: stop when nearly all is dead."""
+        """interval_seconds: how often the share of partitions is renewed; dead_limit: stop when nearly all is dead;
+        compaction: merge small chunks beside the flushes."""
         self._subscriber = subscriber
         self._store = store
         self._invalidator = invalidator
@@ -55,6 +59,8 @@ class Consumer:
             took_over=self._took_over,
             interval_seconds=interval_seconds,
         )
+        self._compactor = Compactor(store, holds=self._holds, busy=self._busy)
+        self._compaction = compaction
         self._loop = asyncio.get_running_loop()
         self._flushing: asyncio.Task[None] | None = None
         self._flushing_counts: Counter[int] = Counter()
@@ -84,14 +90,18 @@ class Consumer:
         keeper = asyncio.create_task(self._share.keep(), name="keep share")
         work = asyncio.create_task(self._work(), name="consume")
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
+        helpers = [keeper, stopped]
+        if self._compaction:
+            helpers.append(asyncio.create_task(self._compactor.keep(), name="compact"))
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 await _cancelled(keeper)
                 await self._finish(work, grace_seconds)
         finally:
-            for task in (keeper, stopped, work):
+            for task in (*helpers, work):
                 await _cancelled(task)
+            await self._compactor.close()
             if self._flushing is not None:
                 await _cancelled(self._flushing)
             await self._flusher.close()
@@ -137,6 +147,8 @@ class Consumer:
 
     async def _flush(self, batch: Batch, reason: Reason) -> None:
         await self._flusher.flush(batch)
+        if self._compaction:
+            self._compactor.flushed(batch.writes)
         _log.debug("flushed", reason=reason.value, writes=len(batch.writes), points=batch.points)
         for partition in {delivery.partition for delivery in batch.deliveries}:
             suspect = any(
@@ -246,6 +258,13 @@ class Consumer:
         await self._invalidator.takeover()
         with contextlib.suppress(StoreUnavailable):
             self._flusher.refresh(await self._flusher.call(self._store.stale_series, _SWEEP))
+        self._compactor.look_everywhere()
+
+    def _busy(self) -> bool:
+        return self._flushing is not None and not self._flushing.done()
+
+    def _holds(self, run_id: str) -> bool:
+        return partition_of(run_id, self._store.partitions) in self._share.held
 
 
 async def _cancelled(task: asyncio.Future[Any]) -> None:

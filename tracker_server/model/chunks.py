@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tracker_server.model.digests import Digest, digest_rows
 from tracker_server.model.origins import encode_slices
 from tracker_server.model.points import Floats, Frame, Ints
 
@@ -36,13 +37,19 @@ class ChunkGroup:
             [None if value == -np.inf else value for value in high],
         )
 
+    def digests(self) -> list[Digest]:
+        """What is known of each row without its points."""
+        return digest_rows(self.values)
+
 
 def cut_chunks(
     run_id: str, attempt: int, frame: Frame, writer_numbers: Mapping[str, int], max_points: int
 ) -> Iterator[ChunkGroup]:
-    """The chunks of a frame, of at most `max_points` points each."""
+    """The chunks of a frame, of at most `max_points` points each, and of about equal sizes: a small rest would have to be
+    merged with others, from which larger chunks part it."""
     total = len(frame.steps)
-    slices = [(start, min(start + max_points, total)) for start in range(0, total, max_points)]
+    many = -(-total // max_points)
+    slices = [(number * total // many, (number + 1) * total // many) for number in range(many)]
     origins = encode_slices(frame.sources, frame.order, writer_numbers, slices)
     for (start, stop), origin in zip(slices, origins, strict=True):
         yield ChunkGroup(

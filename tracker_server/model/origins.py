@@ -28,21 +28,11 @@ def encode_slices(
     sequences = np.repeat(np.array([source.sequence for source in sources], np.int64), counts)
     if order is not None:
         writers, sequences = writers[order], sequences[order]
-    return [_encode(writers[start:stop], sequences[start:stop]) for start, stop in slices]
+    return [encode_origins(writers[start:stop], sequences[start:stop]) for start, stop in slices]
 
 
-def decode_origins(data: bytes) -> tuple[Ints, Ints]:
-    """Writer number and sequence of each point."""
-    numbers = list(_varints(data))
-    writers, sequences = [], []
-    for writer, packed, first in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
-        count, stride = packed >> 1, packed & 1
-        writers.append(np.full(count, writer, np.int64))
-        sequences.append(first + stride * np.arange(count, dtype=np.int64))
-    return np.concatenate(writers), np.concatenate(sequences)
-
-
-def _encode(writers: Ints, sequences: Ints) -> bytes:
+def encode_origins(writers: Ints, sequences: Ints) -> bytes:
+    """What `decode_origins` reads: at least one point."""
     growth = np.where(writers[1:] == writers[:-1], sequences[1:] - sequences[:-1], -1)
     total = len(writers)
     # The points at which the growth changes: a stretch ends at the first one after its start.
@@ -60,6 +50,17 @@ def _encode(writers: Ints, sequences: Ints) -> bytes:
         )
         start = stop
     return b"".join(out)
+
+
+def decode_origins(data: bytes) -> tuple[Ints, Ints]:
+    """Writer number and sequence of each point."""
+    numbers = list(_varints(data))
+    writers, sequences = [], []
+    for writer, packed, first in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+        count, stride = packed >> 1, packed & 1
+        writers.append(np.full(count, writer, np.int64))
+        sequences.append(first + stride * np.arange(count, dtype=np.int64))
+    return np.concatenate(writers), np.concatenate(sequences)
 
 
 def _stretch(writer: int, count: int, stride: int, sequence: int) -> bytes:

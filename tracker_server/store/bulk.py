@@ -30,6 +30,15 @@ class Bulk(Protocol):
     def lock_partitions(self, connection: Connection, partitions: Sequence[int]) -> None:
         """Waits until no other transaction works on these partitions. Released at the end of the transaction."""
 
+    def lock_chunks(self, connection: Connection, run_id: str) -> None:
+        """Waits until no compaction works on this run, and lets none begin before the end of the transaction."""
+
+    def begin_compaction(self, connection: Connection, run_id: str) -> bool:
+        """Keeps everybody else from changing this run's stored chunks; False: somebody works on them already.
+
+        The commit may return before it is on disk: a compaction that a crash undoes is done again.
+        """
+
     def rows_by_names(
         self, connection: Connection, table: Table, run_id: str, names: Sequence[str]
     ) -> Sequence[Mapping[str, Any]]:

@@ -9,8 +9,8 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from tracker_server.model.cuts import Cuts
-from tracker_server.model.downsample import downsample
 from tracker_server.model.records import HistoryPage, Position, SeriesPart
+from tracker_server.store.downsampled_reader import read_downsampled
 from tracker_server.store.point_reader import NO_POINTS, Points, SeriesReader, StepRange
 from tracker_server.store.run_reader import run_not_found
 from tracker_server.store.series_book import SeriesState, series_state
@@ -48,9 +48,9 @@ def read_history(connection: Connection, query: HistoryQuery, begin: Position) -
             continue
         reader = SeriesReader(connection, state, cuts[run_id])
         if query.max_points:
-            part = _downsampled(reader, query)
-            parts.append(part)
-            room -= len(part.steps)
+            found = read_downsampled(reader, query.steps, query.max_points)
+            parts.append(_part(run_id, name, found.points, found.total, downsampled=len(found.points) < found.total))
+            room -= len(found.points)
             continue
         low = query.steps.low if resume.step is None else resume.step
         points, more = reader.page(StepRange(low, query.steps.high), resume.step_offset, room)
@@ -59,15 +59,6 @@ def read_history(connection: Connection, query: HistoryQuery, begin: Position) -
         if more:
             return HistoryPage(parts, _following(index, points, resume))
     return HistoryPage(parts, None)
-
-
-def _downsampled(reader: SeriesReader, query: HistoryQuery) -> SeriesPart:
-    points = reader.all_points(query.steps)
-    keep = downsample(points.values, query.max_points)
-    if keep is None:
-        return _part(reader.series.run_id, reader.series.name, points, len(points))
-    kept = Points(points.steps[keep], points.times[keep], points.values[keep])
-    return _part(reader.series.run_id, reader.series.name, kept, len(points), downsampled=True)
 
 
 def _part(run_id: str, name: str, points: Points, total: int, *, downsampled: bool = False) -> SeriesPart:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from tracker_server.model.cuts import Cuts, live_until
+from tracker_server.model.merged_order import Origins, merged_order
 from tracker_server.model.origins import decode_origins
-from tracker_server.model.points import Floats, Ints, sort_order
+from tracker_server.model.points import Floats, Ints
 from tracker_server.model.totals import NOTHING, Totals, column_totals
 from tracker_server.store.chunk_reader import ChunkHead, StoredChunk, chunk_heads, read_chunks
 from tracker_server.store.series_book import SeriesState
@@ -52,16 +53,18 @@ class SeriesReader:
     connection: Connection
     series: SeriesState
     run_cuts: Cuts
+    _bounds: dict[int, int | None] = field(default_factory=dict)
+    """What live_until says, by attempt: asked for each of thousands of chunks."""
 
     def all_points(self, steps: StepRange) -> Points:
         """Every live point in the range."""
-        return self._points(self._heads(steps), steps)
+        return self.points(self.heads(steps), steps)
 
     def count(self, steps: StepRange) -> int:
         """How many live points the range has; chunks that lie in it whole are not decoded."""
         total, partial = 0, []
-        for head in self._heads(steps):
-            low, high = self._bounds(head.attempt, steps)
+        for head in self.heads(steps):
+            low, high = self.bounds(head.attempt, steps)
             if low <= head.first_step and head.last_step <= high:
                 total += head.count
             elif low <= high:
@@ -76,7 +79,7 @@ class SeriesReader:
 
         Reads chunks in the order of their first steps until enough points lie before the first step of the next one.
         """
-        heads = self._heads(steps)
+        heads = self.heads(steps)
         needed = skip + size + 1
         loaded: list[StoredChunk] = []
         at = 0
@@ -98,7 +101,7 @@ class SeriesReader:
         """Totals of all live points, from the points themselves."""
         parts: list[tuple[int, Totals]] = []
         numbers = self._writer_ids()
-        for chunk in self._read(self._heads(StepRange())):
+        for chunk in self._read(self.heads(StepRange())):
             start, stop = self._live(chunk, StepRange())
             if start < stop:
                 who, sequences = decode_origins(chunk.origins)
@@ -116,14 +119,26 @@ class SeriesReader:
             totals = totals.merged(part)
         return totals
 
-    def _heads(self, steps: StepRange) -> list[ChunkHead]:
+    def heads(self, steps: StepRange) -> list[ChunkHead]:
+        """The chunks that reach into the range, live or not, by first step."""
         return chunk_heads(self.connection, self.series.run_id, self.series.series_no, steps.low, steps.high)
+
+    def points(self, heads: Sequence[ChunkHead], steps: StepRange) -> Points:
+        """The live points of these chunks in the range."""
+        return self._merge(list(self._read(heads)), steps)
+
+    def bounds(self, attempt: int, steps: StepRange) -> tuple[int, int]:
+        """Lowest and highest step of the range at which points of an attempt are live; none are when low > high."""
+        bound = self._live_until(attempt)
+        low = _MIN_STEP if steps.low is None else steps.low
+        high = _MAX_STEP if steps.high is None else steps.high
+        if bound is None:
+            return low, high
+        # Nothing is live below the smallest step there is.
+        return (low, min(high, bound - 1)) if bound > _MIN_STEP else (0, -1)
 
     def _read(self, heads: Sequence[ChunkHead]) -> Iterable[StoredChunk]:
         return read_chunks(self.connection, self.series.run_id, self.series.series_no, heads)
-
-    def _points(self, heads: Sequence[ChunkHead], steps: StepRange) -> Points:
-        return self._merge(list(self._read(heads)), steps)
 
     def _merge(self, loaded: list[StoredChunk], steps: StepRange) -> Points:
         loaded.sort(key=lambda chunk: (int(chunk.steps[0]), chunk.chunk_no))
@@ -135,48 +150,33 @@ class SeriesReader:
         times = np.concatenate([chunk.times[start:stop] for chunk, start, stop in parts])
         values = np.concatenate([chunk.values[start:stop] for chunk, start, stop in parts])
         if len(parts) > 1:
-            order = self._order(parts, all_steps, times)
+            origins = [Origins(chunk.origins, start, stop) for chunk, start, stop in parts]
+            order = merged_order(all_steps, times, origins, self._writer_ids)
             if order is not None:
                 return Points(all_steps[order], times[order], values[order])
         return Points(all_steps, times, values)
 
-    def _order(self, parts: list[tuple[StoredChunk, int, int]], steps: Ints, times: Ints) -> Ints | None:
-        order = sort_order(steps, times)
-        sorted_steps, sorted_times = (steps, times) if order is None else (steps[order], times[order])
-        tied = (sorted_steps[1:] == sorted_steps[:-1]) & (sorted_times[1:] == sorted_times[:-1])
-        if not tied.any():
-            return order
-        # Ties between chunks go by writer and sequence; writer numbers were given in order of arrival, ids decide.
-        ids = self._writer_ids()
-        ranks = np.zeros(max(ids, default=0) + 1, np.int64)
-        for rank, number in enumerate(sorted(ids, key=lambda number: ids[number])):
-            ranks[number] = rank
-        who, sequences = zip(*(decode_origins(chunk.origins) for chunk, _, _ in parts), strict=True)
-        cuts = [(start, stop) for _, start, stop in parts]
-        writer = ranks[np.concatenate([one[a:b] for one, (a, b) in zip(who, cuts, strict=True)])]
-        sequence = np.concatenate([one[a:b] for one, (a, b) in zip(sequences, cuts, strict=True)])
-        return np.lexsort((sequence, writer, times, steps)).astype(np.int64, copy=False)
-
     def _live(self, chunk: StoredChunk, steps: StepRange) -> tuple[int, int]:
         """Which part of a chunk is live and in the range; its steps ascend, so it is one stretch."""
-        low, high = self._bounds(chunk.attempt, steps)
+        low, high = self.bounds(chunk.attempt, steps)
         if low > high:
             return 0, 0
         start = int(np.searchsorted(chunk.steps, low, side="left"))
         return start, int(np.searchsorted(chunk.steps, high, side="right"))
 
-    def _bounds(self, attempt: int, steps: StepRange) -> tuple[int, int]:
-        bound = live_until(attempt, self.series.cuts, self.run_cuts)
-        low = _MIN_STEP if steps.low is None else steps.low
-        high = _MAX_STEP if steps.high is None else steps.high
-        if bound is None:
-            return low, high
-        # Nothing is live below the smallest step there is.
-        return (low, min(high, bound - 1)) if bound > _MIN_STEP else (0, -1)
+    def _live_until(self, attempt: int) -> int | None:
+        if attempt not in self._bounds:
+            self._bounds[attempt] = live_until(attempt, self.series.cuts, self.run_cuts)
+        return self._bounds[attempt]
 
     def _writer_ids(self) -> dict[int, str]:
-        query = select(writers.c.writer_no, writers.c.writer_id).where(writers.c.run_id == self.series.run_id)
-        return {row.writer_no: row.writer_id for row in self.connection.execute(query)}
+        return writer_ids(self.connection, self.series.run_id)
+
+
+def writer_ids(connection: Connection, run_id: str) -> dict[int, str]:
+    """The ids of a run's writers by their numbers."""
+    query = select(writers.c.writer_no, writers.c.writer_id).where(writers.c.run_id == run_id)
+    return {row.writer_no: row.writer_id for row in connection.execute(query)}
 
 
 _MIN_STEP, _MAX_STEP = -(2**63), 2**63 - 1

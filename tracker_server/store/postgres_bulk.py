@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
@@ -24,6 +25,8 @@ from tracker_server.store.offsets import narrow
 
 FLUSH_LOCKS = 0x7472_6B31
 """Class of the advisory locks that flushes take, one per partition; any number that nobody else uses."""
+_CHUNK_LOCKS = 0x7472_6B33
+"""Class of the advisory locks on the stored chunks of a run."""
 _INT4, _INT8, _FLOAT8 = 23, 20, 701  # types' object ids, fixed in PostgreSQL's pg_type
 _NULL = struct.pack(">i", -1)
 
@@ -35,6 +38,16 @@ class PostgresBulk:
         """See bulk.Bulk. In ascending order, so that two flushes cannot wait for each other."""
         for partition in sorted(partitions):
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", (FLUSH_LOCKS, partition))
+
+    def lock_chunks(self, connection: Connection, run_id: str) -> None:
+        """See bulk.Bulk."""
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", (_CHUNK_LOCKS, _lock_number(run_id)))
+
+    def begin_compaction(self, connection: Connection, run_id: str) -> bool:
+        """See bulk.Bulk."""
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        lock = "SELECT pg_try_advisory_xact_lock(%s, %s)"
+        return bool(connection.exec_driver_sql(lock, (_CHUNK_LOCKS, _lock_number(run_id))).scalar_one())
 
     def rows_by_names(
         self, connection: Connection, table: Table, run_id: str, names: Sequence[str]
@@ -85,22 +98,28 @@ class PostgresBulk:
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""
-        data = b"".join([b"PGCOPY\n\xff\r\n\0", bytes(8), *_copy_rows(chunks), b"\xff\xff"])
+        digests = "finite_count" in table.c
+        columns = _CHUNK_COLUMNS + _DIGEST_COLUMNS if digests else _CHUNK_COLUMNS
+        data = b"".join([b"PGCOPY\n\xff\r\n\0", bytes(8), *_copy_rows(chunks, digests=digests), b"\xff\xff"])
         raw = connection.connection.cursor()
         with cast("Cursor", raw) as cursor:
-            cursor.copy_expert(
-                f"COPY {table.name} ({', '.join(_CHUNK_COLUMNS)}) FROM STDIN (FORMAT binary)", io.BytesIO(data)
-            )
+            cursor.copy_expert(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", io.BytesIO(data))
 
 
 _CHUNK_COLUMNS = (
     "run_id", "attempt", "count", "first_step", "last_step", "first_ms", "step_offsets", "time_offsets",
     "wide_steps", "wide_times", "origins", "series_no", "chunk_no", "min_value", "max_value", "point_values",
 )  # fmt: skip
+_DIGEST_COLUMNS = ("last_ms", "finite_count", "min_index", "max_index", "non_finite_index")
 
 
-def _copy_rows(chunks: Sequence[NumberedChunks]) -> Iterable[bytes]:
-    header = struct.pack(">h", len(_CHUNK_COLUMNS))
+def _lock_number(run_id: str) -> int:
+    """Of a run, in 32 bits. Two runs with the same one take turns, which does no harm."""
+    return zlib.crc32(run_id.encode()) - 2**31
+
+
+def _copy_rows(chunks: Sequence[NumberedChunks], *, digests: bool) -> Iterable[bytes]:
+    header = struct.pack(">h", len(_CHUNK_COLUMNS) + (len(_DIGEST_COLUMNS) if digests else 0))
     for numbered in chunks:
         group = numbered.group
         first_step, step_offsets, wide_steps = narrow(group.steps)
@@ -134,12 +153,18 @@ def _copy_rows(chunks: Sequence[NumberedChunks]) -> Iterable[bytes]:
         )
         low, high = group.extremes()
         values = _array_rows(group.values)
+        known = group.digests() if digests else None
+        last_ms = struct.pack(">iq", 8, int(group.times[-1]))
         for row, (series_no, chunk_no) in enumerate(zip(numbered.series_numbers, numbered.chunk_numbers, strict=True)):
             yield shared
             yield struct.pack(">iiii", 4, series_no, 4, chunk_no)
             yield _double(low[row])
             yield _double(high[row])
             yield values[row]
+            if known is not None:
+                yield last_ms
+                for number in known[row]:
+                    yield _NULL if number is None else struct.pack(">ii", 4, number)
 
 
 def _double(value: float | None) -> bytes:

@@ -19,6 +19,13 @@ class SqliteBulk:
     def lock_partitions(self, connection: Connection, partitions: Sequence[int]) -> None:
         """The transaction began IMMEDIATE: it is the only writer there is."""
 
+    def lock_chunks(self, connection: Connection, run_id: str) -> None:
+        """As lock_partitions."""
+
+    def begin_compaction(self, connection: Connection, run_id: str) -> bool:  # noqa: ARG002  # for bulk.Bulk
+        """As lock_partitions."""
+        return True
+
     def rows_by_names(
         self, connection: Connection, table: Table, run_id: str, names: Sequence[str]
     ) -> Sequence[Mapping[str, Any]]:
@@ -63,10 +70,13 @@ class SqliteBulk:
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""
-        connection.execute(insert(table), [row for numbered in chunks for row in _chunk_rows(numbered)])
+        connection.execute(
+            insert(table),
+            [row for numbered in chunks for row in _chunk_rows(numbered, digests="finite_count" in table.c)],
+        )
 
 
-def _chunk_rows(numbered: NumberedChunks) -> list[Row]:
+def _chunk_rows(numbered: NumberedChunks, *, digests: bool) -> list[Row]:
     group = numbered.group
     first_step, step_offsets, wide_steps = narrow(group.steps)
     first_ms, time_offsets, wide_times = narrow(group.times)
@@ -83,6 +93,9 @@ def _chunk_rows(numbered: NumberedChunks) -> list[Row]:
         "wide_times": None if wide_times is None else wide_times.astype("<i8").tobytes(),
         "origins": group.origins,
     }
+    known: list[dict[str, Any]] = [{} for _ in group.names]
+    if digests:
+        known = [{"last_ms": int(group.times[-1]), **digest._asdict()} for digest in group.digests()]
     low, high = group.extremes()
     return [
         {
@@ -92,6 +105,7 @@ def _chunk_rows(numbered: NumberedChunks) -> list[Row]:
             "min_value": low[row],
             "max_value": high[row],
             "point_values": group.values[row].astype("<f8").tobytes(),
+            **known[row],
         }
         for row in range(len(group.names))
     ]

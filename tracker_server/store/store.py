@@ -25,6 +25,7 @@ from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_reader, schema
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
@@ -44,7 +45,8 @@ class Store:
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
-        self._partitions = partitions
+        self.partitions = partitions
+        """How many there are."""
         self._lock = lock
         self._series = SeriesCache()
 
@@ -87,6 +89,8 @@ class Store:
     def refresh_totals(self, run_id: str, name: str) -> None:
         """Makes a stale series' totals anew from its points."""
         with self._transaction({run_id}) as connection:
+            # Two statements of this transaction see two states: a compaction between them would take chunks away.
+            self._bulk.lock_chunks(connection, run_id)
             query = (
                 select(series, runs.c.cuts.label("run_cuts"))
                 .join(runs, runs.c.run_id == series.c.run_id)
@@ -106,6 +110,25 @@ class Store:
         with self._snapshot() as connection:
             rows = connection.execute(select(series.c.run_id, series.c.name).where(series.c.stale).limit(limit))
             return [(run_id, name) for run_id, name in rows]
+
+    # ------------------------------------------------------------ compaction
+
+    def runs_with_small_chunks(self, after: str, limit: int) -> list[tuple[str, bool]]:
+        """Runs with an id beyond `after` that have chunks in the tail, by id, and whether each has ended."""
+        with self._snapshot() as connection:
+            return runs_with_tails(connection, after, limit)
+
+    def compact(self, run_id: str, *, finish: bool, many: int = CROWD, pending: Crowds = ()) -> Compacted:
+        """Merges some of a run's small chunks, in one short transaction; nothing that is read changes by it.
+
+        Without `finish` only where a series has so `many` of them, and what does not fill a chunk stays small, to be
+        merged with what comes later. `finish`: nothing more is expected, so all of it goes among the large ones.
+        Call it until no part was taken, each time with what is `pending` of the last one.
+        """
+        with guard(), self._writer.begin() as connection:
+            if not self._bulk.begin_compaction(connection, run_id):
+                return NOTHING_COMPACTED
+            return compact(connection, self._bulk, run_id, pending, finish=finish, many=many)
 
     # ------------------------------------------------------------ reading, by the server
 
@@ -163,11 +186,11 @@ class Store:
 
     def migrate(self) -> str:
         """Brings the schema up to date and returns its revision."""
-        return schema.migrate(self._writer, self._partitions)
+        return schema.migrate(self._writer, self.partitions)
 
     def check(self) -> None:
         """Raises BadMigration, BadSetting or StoreUnavailable unless the database is fit for this program."""
-        schema.check(self._reader, self._partitions)
+        schema.check(self._reader, self.partitions)
 
     def close(self) -> None:
         """Closes every connection. Idempotent."""
@@ -184,7 +207,7 @@ class Store:
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
         with guard(), self._writer.begin() as connection:
-            partitions = {partition_of(scope_id, self._partitions) for scope_id in scope_ids}
+            partitions = {partition_of(scope_id, self.partitions) for scope_id in scope_ids}
             self._bulk.lock_partitions(connection, sorted(partitions))
             yield connection
 
@@ -202,8 +225,8 @@ def open_store(settings: Settings, process_name: str) -> Store:
     if settings.database_is_sqlite:
         return _open_sqlite(sqlite_path(settings.database_url), settings)
     timeout = settings.transaction_timeout_seconds
-    # A consumer flushes and refreshes from one thread each; everybody else only reads.
-    writer = postgres_engine(settings.database_url, name=process_name, connections=2, timeout_seconds=timeout)
+    # A consumer flushes, refreshes and compacts from one thread each; everybody else only reads.
+    writer = postgres_engine(settings.database_url, name=process_name, connections=3, timeout_seconds=timeout)
     reader = postgres_engine(
         settings.database_url,
         name=process_name,

@@ -141,7 +141,7 @@ series = Table(
 )
 
 
-def _chunk_table(name: str, comment: str) -> Table:
+def _chunk_table(name: str, comment: str, *more: Column[Any], options: dict[str, Any] | None = None) -> Table:
     return Table(
         name,
         metadata,
@@ -161,12 +161,39 @@ def _chunk_table(name: str, comment: str) -> Table:
         Column("wide_times", _array(BigInteger()), comment="Whole times, where offsets need more than 32 bits."),
         Column("point_values", _array(Double()), nullable=False),
         Column("origins", LargeBinary, nullable=False, comment="Writer and sequence of each; see model/origins.py."),
+        *more,
         comment=comment,
+        postgresql_with=options,
     )
 
 
-chunks = _chunk_table("chunks", "Points as arrays, large chunks: ordered by step, time, writer, sequence within each.")
-chunk_tail = _chunk_table("chunk_tail", "The same, small chunks, until they are merged into large ones.")
+chunks = _chunk_table(
+    "chunks",
+    "Points as arrays, large chunks: ordered by step, time, writer, sequence within each.",
+    # See model/digests.py. At the end, where the migration that brought them put them.
+    Column(
+        "finite_count",
+        Integer,
+        comment="Values that are finite. NULL: stored before there were digests; so the next four.",
+    ),
+    Column("min_index", Integer, comment="The first smallest finite value, counted from 0; NULL when there is none."),
+    Column("max_index", Integer, comment="The first largest finite value, counted from 0; NULL when there is none."),
+    Column(
+        "non_finite_index", Integer, comment="The first value that is not finite, counted from 0; NULL when all are."
+    ),
+    Column("last_ms", BigInteger, comment="Time of the last point."),
+)
+chunk_tail = _chunk_table(
+    "chunk_tail",
+    "The same, small chunks, until they are merged into large ones.",
+    # Rows live for a minute or so: their room must be free again before the next ones come.
+    options={
+        "autovacuum_vacuum_scale_factor": 0.05,
+        "autovacuum_vacuum_cost_delay": 0,
+        "toast.autovacuum_vacuum_scale_factor": 0.05,
+        "toast.autovacuum_vacuum_cost_delay": 0,
+    },
+)
 
 writers = Table(
     "writers",

@@ -1,0 +1,163 @@
+"""Flushes, redeliveries, attempts and compactions in any order give what a naive reading of the rules gives, whole and
+downsampled."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from deploy.servers import PostgreSQL
+from tests.contract.reference import expected_state
+from tests.contract.small_chunks import Point, compact_whole, make_chunks_small, naive_downsampling
+from tests.contract.store_databases import postgres_store, sqlite_store
+from tests.contract.store_state import points_of, read_state
+from tests.contract.store_strategies import RUNS, histories, renamed
+from tests.contract.store_writes import T, points, write
+from tracker_server.model.records import Position
+from tracker_server.model.writes import Write
+from tracker_server.store.history_reader import HistoryQuery
+from tracker_server.store.point_reader import StepRange
+from tracker_server.store.store import Store
+
+_numbers = itertools.count()
+_settings = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+_brief = settings(_settings, max_examples=25)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_chunks() -> Iterator[None]:
+    """Chunks of a few points."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_chunks_small(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with sqlite_store(tmp_path_factory.mktemp("compaction")) as store:
+        with store._writer.connect() as connection:
+            connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("PRAGMA synchronous=OFF")
+            connection.exec_driver_sql("BEGIN")
+        yield store
+
+
+@pytest.fixture(scope="module")
+def postgres(postgresql: PostgreSQL) -> Iterator[Store]:
+    with postgres_store(postgresql) as store:
+        yield store
+
+
+@st.composite
+def long_histories(draw: st.DrawFn) -> list[Write]:
+    """Points of one metric: most of them in the order of their steps, some late, some of a new attempt."""
+    source = random.Random(draw(st.integers(0, 2**32)))
+    writes, step, attempt = [], 0, 1
+    for sequence in range(1, draw(st.integers(5, 40))):
+        if source.random() < 0.05:
+            attempt, step = attempt + 1, source.randint(0, step)
+        count = source.choice([1, 1, 1, 2, 5, 20])
+        steps = [step + n * source.choice([0, 1]) for n in range(count)]
+        step = max(steps) + source.choice([0, 1, 1])
+        late = source.random() < 0.1
+        writes.append(
+            write(
+                sequence,
+                points(
+                    [one - (source.randint(0, 30) if late else 0) for one in steps],
+                    [source.choice([source.random(), 0.5, -0.0, math.nan, math.inf, -1e308]) for _ in steps],
+                    times=[T + source.randint(0, 1) for _ in steps],
+                ),
+                run=RUNS[0],
+                writer=source.choice(["x-writer-0000000000", "y-writer-0000000000"]),
+                attempt=source.choice([attempt, attempt, attempt, 0]),
+            )
+        )
+    return writes
+
+
+def deliver(store: Store, writes: list[Write], runs: list[str], source: random.Random, *, shuffled: bool) -> None:
+    """Delivers every write at least once, in any flushes, with compactions of every kind in between."""
+    order = [*writes, *(one for one in writes if source.random() < 0.2)]
+    if shuffled:
+        source.shuffle(order)
+    while order:
+        size = source.choice([1, 1, 2, 5])
+        batch, order = order[:size], order[size:]
+        store.flush(batch)
+        while source.random() < 0.4:
+            store.compact(source.choice(runs), finish=source.random() < 0.3, many=source.choice([2, 3, 5]))
+        if source.random() < 0.1:
+            for run, name in store.stale_series(1000):
+                store.refresh_totals(run, name)
+
+
+def check(store: Store, history: list[Write], seed: int, *, shuffled: bool) -> None:
+    """Compares every read with the naive reading, before and after the last compaction."""
+    source = random.Random(seed)
+    prefix = f"c{next(_numbers)}-"
+    note(f"as {prefix}")
+    writes = [renamed(one, prefix) for one in history]
+    runs = [prefix + run for run in RUNS]
+    expected = expected_state(writes, runs, [])
+    deliver(store, writes, runs, source, shuffled=shuffled)
+    assert read_state(store, runs, []) == expected
+    for run in runs:
+        compact_whole(store, run, finish=source.random() < 0.5)
+    assert read_state(store, runs, []) == expected
+    for run, state in expected["runs"].items():
+        for name, series in state["history"].items() if state else ():
+            check_downsampled(store, run, name, series, source)
+
+
+def check_downsampled(store: Store, run: str, name: str, series: list[Point], source: random.Random) -> None:
+    """Downsampled reads and pages of some range of steps."""
+    steps = [step for step, _, _ in series]
+    for max_points in (4, source.randint(5, 9), source.randint(10, 60)):
+        low, high = (None, None) if not steps or source.random() < 0.5 else sorted(source.choices(steps, k=2))
+        inside = [point for point in series if low is None or high is None or low <= point[0] <= high]
+        query = HistoryQuery([run], [name], StepRange(low, high), max_points, 1000)
+        (part,) = store.read_history(query, Position()).parts
+        assert points_of(part) == naive_downsampling(inside, max_points)
+        assert (part.total_points, part.downsampled) == (len(inside), len(inside) > max_points)
+    paged, position = [], Position()
+    while True:
+        page = store.read_history(HistoryQuery([run], [name], StepRange(), 0, source.randint(1, 20)), position)
+        paged += [point for one in page.parts for point in points_of(one)]
+        if page.following is None:
+            break
+        position = page.following
+        store.compact(run, finish=False, many=2)
+    assert paged == series
+
+
+@_settings
+@given(histories(), st.integers(0, 2**32))
+def test_sqlite_with_compactions_reads_as_told_naively(sqlite: Store, history: list[Write], seed: int) -> None:
+    check(sqlite, history, seed, shuffled=True)
+
+
+@_settings
+@given(long_histories(), st.integers(0, 2**32), st.booleans())
+def test_sqlite_with_compactions_reads_long_series_as_told_naively(
+    sqlite: Store, history: list[Write], seed: int, shuffled: bool
+) -> None:
+    check(sqlite, history, seed, shuffled=shuffled)
+
+
+@_brief
+@given(histories(), st.integers(0, 2**32))
+def test_postgresql_with_compactions_reads_as_told_naively(postgres: Store, history: list[Write], seed: int) -> None:
+    check(postgres, history, seed, shuffled=True)
+
+
+@_brief
+@given(long_histories(), st.integers(0, 2**32), st.booleans())
+def test_postgresql_with_compactions_reads_long_series_as_told_naively(
+    postgres: Store, history: list[Write], seed: int, shuffled: bool
+) -> None:
+    check(postgres, history, seed, shuffled=shuffled)
