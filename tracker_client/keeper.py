@@ -29,6 +29,9 @@ LET_GO_SECONDS: Final = 5.0
 """How long the end of a journal waits for a disk that hangs."""
 SMALLEST_SHARE: Final = 8
 """A segment is at most this part of what all journals may have."""
+_YOUNG_SECONDS: Final = 3.0
+"""So long after a journal was made, its sender is looked after more often."""
+_YOUNG_LOOK_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 1.0
 """Pause after a segment could not be made."""
 _BUSY_SECONDS: Final = 0.001
@@ -38,8 +41,11 @@ _BUSY_SECONDS: Final = 0.001
 class Sender(Protocol):
     """Whoever sends the journals."""
 
+    def wanted(self) -> None:
+        """There is a new journal: if it is not running, it is worth starting."""
+
     def look_after(self) -> None:
-        """Starts it if it is not running. Called about once a second; returns soon."""
+        """Starts it if it is not running. Called now and then; returns soon."""
 
 
 class Keeper:
@@ -60,6 +66,7 @@ class Keeper:
         self._lock = threading.RLock()
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._threads: tuple[threading.Thread, ...] = ()
+        self._look_at = self._young_until = 0.0
 
     def wake(self) -> None:
         """There is something to do: a batch was begun, or a segment used."""
@@ -70,6 +77,7 @@ class Keeper:
         """Looks after one more journal."""
         with self._lock:
             self._writers[writer] = _Duties()
+            self._look_at, self._young_until = 0.0, time.monotonic() + _YOUNG_SECONDS
             if not self._threads:
                 self._threads = (
                     start_thread("tracker-keeper", self._run),
@@ -96,7 +104,6 @@ class Keeper:
                 writer.release()
 
     def _run(self) -> None:
-        look = 0.0
         while True:
             now = time.monotonic()
             with self._lock:
@@ -110,15 +117,25 @@ class Keeper:
                             wait = min(wait, self._look_after(writer, duties, now))
                 except Exception as error:  # noqa: BLE001 - this thread must not end
                     self._trouble(f"the journal {writer.folder.path} cannot be kept: {error}")
-            if self._sender is not None and writers and now >= look:
-                look = now + SYNC_SECONDS
-                try:
-                    self._sender.look_after()
-                except Exception as error:  # noqa: BLE001 - likewise
-                    self._trouble(f"the sender cannot be looked after: {error}")
+            if self._sender is not None and writers:
+                wait = min(wait, self._look_after_sender(self._sender, now))
             # Nothing of a journal that has ended is held fast while waiting.
             writers = writer = duties = None  # type: ignore[assignment]  # set again above
             self._wait(wait)
+
+    def _look_after_sender(self, sender: Sender, now: float) -> float:
+        """Looks after it when that is due. Returns the seconds until it is again."""
+        young = now < self._young_until
+        if now >= self._look_at:
+            if self._look_at == 0.0:
+                sender.wanted()
+            # The sender of an earlier run may be about to end: then a new run's is not to come a second late.
+            self._look_at = now + (_YOUNG_LOOK_SECONDS if young else SYNC_SECONDS)
+            try:
+                sender.look_after()
+            except Exception as error:  # noqa: BLE001 - this thread must not end
+                self._trouble(f"the sender cannot be looked after: {error}")
+        return max(0.001, self._look_at - now)
 
     def _run_syncs(self) -> None:
         while True:

@@ -156,6 +156,9 @@ def test_one_journals_trouble_is_not_anothers(
 
 def test_a_sender_that_cannot_be_looked_after_stops_nothing(tmp_path: Path) -> None:
     class Broken:
+        def wanted(self) -> None:
+            """Nothing goes wrong yet."""
+
         def look_after(self) -> None:
             raise PermissionError("not yours")
 

@@ -18,6 +18,8 @@ from tracker_client.sender.lock import handover_path, take_sender_lock
 
 LINGER_SECONDS: Final = 10.0
 """How long it goes on without any success once no process writes any more. What is left then waits for the next."""
+IDLE_SECONDS: Final = 1.0
+"""How long it waits for another run once there is nothing left: scripts that make one after the other share it."""
 HANDOVER_SECONDS: Final = 0.5
 """The same when `tracker sync` wants to send them."""
 _LOG_BYTES: Final = 1024 * 1024
@@ -64,7 +66,8 @@ def _run(directory: Path, server: str) -> None:
             idle = time.monotonic() - courier.progressed_at
             if courier.owned:
                 continue
-            if not courier.pending or idle > LINGER_SECONDS or (idle > HANDOVER_SECONDS and handover.exists()):
+            patience = LINGER_SECONDS if courier.pending else IDLE_SECONDS
+            if idle > patience or (idle > HANDOVER_SECONDS and handover.exists()):
                 break
     finally:
         courier.close()

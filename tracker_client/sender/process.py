@@ -32,6 +32,11 @@ class SenderProcess:
         self._launcher = 0
         """Its pid, until it has ended."""
 
+    def wanted(self) -> None:
+        """There is a new journal: whatever became of earlier senders, it gets one at once."""
+        self._pause = FIRST_PAUSE_SECONDS
+        self._start_at = 0.0
+
     def look_after(self) -> None:
         """Starts it if there is none. Waits for nothing."""
         now = time.monotonic()

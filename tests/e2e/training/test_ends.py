@@ -145,3 +145,25 @@ def test_a_script_that_leaves_without_a_word_leaves_its_run_running_and_loses_no
     assert answer.completeness.complete
     assert answer.run.status == data.RUN_STATUS_RUNNING
     assert [metric.count for metric in answer.metrics] == [100]
+
+
+_MANY = """
+import sys
+import tracker_client as tracker
+
+for number in range(8):
+    run = tracker.init("ends", run_id=f"{sys.argv[1]}-{number}", capture=False)
+    run.log({"loss": number})
+    print(run.finish(timeout=5))
+"""
+
+
+def test_runs_one_after_the_other_in_one_script_all_arrive_at_once(
+    tmp_path: Path, server: str, stub: TrackerServiceStub
+) -> None:
+    """Each finish returns True well within five seconds, however short the runs: none waits for the sender of the one
+    before to be missed."""
+    ended = Job(tmp_path, _MANY, server=server).run("many")
+    assert (ended.code, ended.warnings, ended.output) == (0, [], "True\n" * 8), ended
+    for number in range(8):
+        assert get_run(stub, f"many-{number}").completeness.complete
