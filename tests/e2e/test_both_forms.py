@@ -3,11 +3,13 @@
 import math
 import uuid
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from deploy.servers.processes import wait_until
 from tests.e2e.deployment import Deployment
 from tests.e2e.load import Failure, call
 from tests.e2e.recount import wait_visible
@@ -43,7 +45,17 @@ def tell(stub: rpc.TrackerServiceStub, mark: str) -> None:
     for request in story(mark):
         method = type(request).__name__.removesuffix("Request")
         token = call(getattr(stub, method), request).write_token
-        wait_visible(stub, [token])
+        if isinstance(request, public.CloseWriterRequest):
+            # Its token waits for all that the writer sent, and of this one something is missing.
+            assert wait_until(partial(is_closed, stub, request.run_id), seconds=60)
+        else:
+            wait_visible(stub, [token])
+
+
+def is_closed(stub: rpc.TrackerServiceStub, run_id: str) -> bool:
+    """Whether a writer of the run has closed itself."""
+    answer: public.GetRunResponse = call(stub.GetRun, public.GetRunRequest(run_id=run_id))
+    return any(writer.closed for writer in answer.completeness.writers)
 
 
 def story(mark: str) -> Iterator[Message]:

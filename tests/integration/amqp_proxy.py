@@ -17,6 +17,7 @@ class Proxy:
         self._freeze = freeze
         self._connections = 0
         self._server: asyncio.Server
+        self._serving: set[asyncio.Task[None]] = set()
         self.ended = 0
         """How many it has ended."""
 
@@ -33,8 +34,17 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self._server.wait_closed()
+        # Left alone, they would be found unfinished by some later test.
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self._connections += 1
         left = self._after_bytes if self._connections <= 2 else None
         broker_reader, broker_writer = await asyncio.open_connection(self._broker.hostname, self._broker.port)
@@ -55,9 +65,9 @@ class Proxy:
             pass
         finally:
             upwards.cancel()
-            await asyncio.wait({upwards})
             for stream in (writer, broker_writer):
                 stream.close()
+            await asyncio.wait({upwards})
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
