@@ -51,7 +51,3 @@ class Reporter:
     def mistake_is(self, error: Exception, key: str | None = None) -> None:
         """As mistake, with an exception that is there already."""
         self.mistake(lambda: error, key)
-
-    def info(self, message: str) -> None:
-        """Says something that is not wrong, each time."""
-        _log.info("tracker: %s", message)
