@@ -402,15 +402,15 @@ class JournalWriter:
     def _begin_segment(self, segment: Segment) -> None:
         header = SegmentHeader(self.identity, segment.number, self._sequence, self._boot).encode()
         size = len(header)
+        last_words = min(_LAST_WORDS, segment.size // 16)
+        limit = segment.size - _RESERVE - last_words
+        # No calls from here on, so that no signal comes in between: its handler may close the journal, and with its header
+        # a segment is where a reader goes on.
         if self._closed:
-            # By a signal handler, meanwhile.
             segment.discard()
             raise JournalFull
-        self._last_words = min(_LAST_WORDS, segment.size // 16)
-        limit = segment.size - _RESERVE - self._last_words
-        # No calls from here on, so that no signal comes in between: with its header a segment is where a reader goes on.
         self._segment, self._map, self._view = segment, segment.map, segment.view
-        self._offset, self._limit = size, limit
+        self._offset, self._limit, self._last_words = size, limit, last_words
         self._schemas = {}
         self._map[:size] = header
 
