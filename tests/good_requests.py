@@ -12,7 +12,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
-from tracker.v1.resources_pb2 import ConfigMap, MetricBlock, MetricColumn, RunStatus
+from tracker.v1.resources_pb2 import (
+    ConfigMap,
+    MetricBlock,
+    MetricColumn,
+    MetricDefinition,
+    MetricGoal,
+    Retention,
+    RunStatus,
+)
 from tracker_server import tokens
 
 WRITER = "0123456789abcdef"
@@ -51,6 +59,8 @@ GOOD: dict[str, Message] = {
         config=good_config(),
         tags=["tag"],
         metadata={"gpu_type": "A100"},
+        parent_run_id="sweep",
+        group="fold 1",
         attempt=3,
         timestamp=Timestamp(seconds=1),
         writer_id=WRITER,
@@ -68,6 +78,7 @@ GOOD: dict[str, Message] = {
         final_metrics={"accuracy": 0.9},
         artifacts={"model": "s3://bucket/model"},
         metadata={"framework": "torch"},
+        reason="early stop",
         timestamp=Timestamp(seconds=1),
         writer_id=WRITER,
         sequence=1,
@@ -83,6 +94,8 @@ GOOD: dict[str, Message] = {
             metadata={"key": "value"},
             artifacts={"model": "file:///model"},
             stop_requested=True,
+            parent_run_id="sweep",
+            group="fold 1",
         ),
         update_mask=FieldMask(
             paths=["name", "config.model.name", "tags.tag", "metadata", "artifacts.a", "stop_requested"]
@@ -93,18 +106,53 @@ GOOD: dict[str, Message] = {
     ),
     "UpdateExperiment": public.UpdateExperimentRequest(
         experiment_id="experiment",
-        changes=public.ExperimentChanges(name="A name", notes="Notes", tags=["tag"], metadata={"key": "value"}),
+        changes=public.ExperimentChanges(
+            name="A name",
+            notes="Notes",
+            tags=["tag"],
+            metadata={"key": "value"},
+            metric_definitions=[
+                MetricDefinition(name="val/*", goal=MetricGoal.METRIC_GOAL_MINIMIZE, x_metric="epoch", unit="nats")
+            ],
+            retention=Retention(delete_runs_after_days=30, drop_points_after_days=7),
+        ),
         update_mask=FieldMask(paths=["name", "notes", "tags", "metadata.key"]),
         timestamp=Timestamp(seconds=1),
         writer_id=WRITER,
         sequence=1,
     ),
+    "RewindRun": public.RewindRunRequest(
+        run_id="run", step=3, attempt=3, timestamp=Timestamp(seconds=1), writer_id=WRITER, sequence=1
+    ),
+    "StopRun": public.StopRunRequest(
+        run_id="run", reason="diverged", timestamp=Timestamp(seconds=1), writer_id=WRITER, sequence=1
+    ),
+    **{
+        f"{verb}Run": kind(run_id="run", timestamp=Timestamp(seconds=1), writer_id=WRITER, sequence=1)
+        for verb, kind in (("Delete", public.DeleteRunRequest), ("Undelete", public.UndeleteRunRequest))
+    },
+    **{
+        f"{verb}Experiment": kind(
+            experiment_id="experiment", timestamp=Timestamp(seconds=1), writer_id=WRITER, sequence=1
+        )
+        for verb, kind in (("Delete", public.DeleteExperimentRequest), ("Undelete", public.UndeleteExperimentRequest))
+    },
     "GetSummary": public.GetSummaryRequest(experiment_id="experiment", page_size=10, write_tokens=[WRITE_TOKEN]),
     "GetRun": public.GetRunRequest(run_id="run", page_size=10, write_tokens=[WRITE_TOKEN]),
     "ListExperiments": public.ListExperimentsRequest(page_size=10, write_tokens=[WRITE_TOKEN]),
     "ListRuns": public.ListRunsRequest(
-        experiment_id="experiment", statuses=[RunStatus.RUN_STATUS_LOST], page_size=10, write_tokens=[WRITE_TOKEN]
+        experiment_id="experiment",
+        statuses=[RunStatus.RUN_STATUS_LOST],
+        page_size=10,
+        write_tokens=[WRITE_TOKEN],
+        filter='metrics."val/loss".last < 0.1 AND tags:baseline',
+        order_by='metrics."val/loss".min, created_at desc',
+        metrics=["val/loss"],
     ),
+    "ListMetrics": public.ListMetricsRequest(
+        experiment_id="experiment", prefix="val/", page_size=10, write_tokens=[WRITE_TOKEN]
+    ),
+    "WatchRuns": public.WatchRunsRequest(run_ids=["run"], experiment_id="experiment", metrics=["loss"]),
     "GetMetricHistory": public.GetMetricHistoryRequest(
         run_ids=["a", "b"], metrics=["loss"], min_step=-5, max_step=-5, max_points=4, write_tokens=[WRITE_TOKEN]
     ),

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
-from tracker.v1.resources_pb2 import ConfigMap
+from tracker.v1.resources_pb2 import ConfigMap, MetricDefinition, Retention
 from tracker_server import limits
 from tracker_server.model import writes
 from tracker_server.model.points import Block
@@ -65,7 +65,7 @@ def decode_write(raw: internal.Write) -> writes.Write:
     _check_id("scope", raw.scope_id)
     unnumbered = raw.kind in _UNNUMBERED
     _check(unnumbered or raw.sequence >= 1, f"sequence {raw.sequence}")
-    if raw.kind != internal.WRITE_KIND_HEARTBEAT:
+    if raw.kind not in _ANONYMOUS:
         _check_id("writer", raw.writer_id)
     _check(raw.attempt >= 0, f"attempt {raw.attempt}")
     _check_time(raw.accepted_at_unix_ms)
@@ -142,7 +142,8 @@ def _log_metric(raw: internal.Write) -> writes.LogPoints | writes.LogNext:
 def _start_run(raw: internal.Write) -> writes.StartRun:
     request = public.StartRunRequest.FromString(raw.payload)
     _check_id("experiment", request.experiment_id, optional=True)
-    _check_texts([request.name, *request.tags], request.metadata)
+    _check_id("parent", request.parent_run_id, optional=True)
+    _check_texts([request.name, request.group, *request.tags], request.metadata)
     return writes.StartRun(
         _time(request, raw),
         request.experiment_id,
@@ -150,6 +151,8 @@ def _start_run(raw: internal.Write) -> writes.StartRun:
         _config(request.config),
         tuple(request.tags),
         dict(request.metadata),
+        request.parent_run_id,
+        request.group,
     )
 
 
@@ -159,7 +162,7 @@ def _run_completed(raw: internal.Write) -> writes.CompleteRun:
     _check_id("experiment", request.experiment_id, optional=True)
     for name in request.final_metrics:
         _check_name(name)
-    _check_texts([], request.artifacts, request.metadata)
+    _check_texts([request.reason], request.artifacts, request.metadata)
     return writes.CompleteRun(
         _time(request, raw),
         request.experiment_id,
@@ -167,6 +170,7 @@ def _run_completed(raw: internal.Write) -> writes.CompleteRun:
         dict(request.final_metrics),
         dict(request.artifacts),
         dict(request.metadata),
+        request.reason,
     )
 
 
@@ -184,10 +188,17 @@ def _heartbeat(raw: internal.Write) -> writes.Heartbeat:
 def _update_run(raw: internal.Write) -> writes.UpdateRun:
     request = public.UpdateRunRequest.FromString(raw.payload)
     changes = request.changes
-    _check_texts([changes.name, changes.notes, *changes.tags], changes.metadata, changes.artifacts)
+    _check_id("parent", changes.parent_run_id, optional=True)
+    _check_texts([changes.name, changes.notes, changes.group, *changes.tags], changes.metadata, changes.artifacts)
     fields, maps = _changes(
         list(request.update_mask.paths),
-        {"name": changes.name, "notes": changes.notes, "stop_requested": changes.stop_requested},
+        {
+            "name": changes.name,
+            "notes": changes.notes,
+            "stop_requested": changes.stop_requested,
+            "parent_run_id": changes.parent_run_id,
+            "group": changes.group,
+        },
         {
             "tags": dict.fromkeys(changes.tags, True),
             "config": _config(changes.config),
@@ -195,19 +206,90 @@ def _update_run(raw: internal.Write) -> writes.UpdateRun:
             "artifacts": dict(changes.artifacts),
         },
     )
-    return writes.UpdateRun(_time(request, raw), fields, maps)
+    if "group" in fields:
+        fields["run_group"] = fields.pop("group")
+    # The run's own client names the attempt.
+    return writes.UpdateRun(_time(request, raw), fields, maps, from_outside=raw.attempt == 0)
+
+
+def _rewind_run(raw: internal.Write) -> writes.RewindRun:
+    request = public.RewindRunRequest.FromString(raw.payload)
+    _check(request.step < limits.MAX_STEP, f"step {request.step}")
+    _check(raw.attempt >= 1, f"attempt {raw.attempt}")
+    return writes.RewindRun(_time(request, raw), request.step + 1)
+
+
+def _stop_run(raw: internal.Write) -> writes.UpdateRun:
+    request = public.StopRunRequest.FromString(raw.payload)
+    _check_texts([request.reason])
+    fields: dict[str, Json] = {
+        "stop_requested": not request.withdraw,
+        "stop_reason": "" if request.withdraw else request.reason,
+    }
+    return writes.UpdateRun(_time(request, raw), fields, {}, from_outside=True)
+
+
+def _delete_run(raw: internal.Write) -> writes.UpdateRun:
+    time = _time(public.DeleteRunRequest.FromString(raw.payload), raw)
+    return writes.UpdateRun(time, {"deleted_ms": time}, {}, from_outside=True)
+
+
+def _undelete_run(raw: internal.Write) -> writes.UpdateRun:
+    time = _time(public.UndeleteRunRequest.FromString(raw.payload), raw)
+    return writes.UpdateRun(time, {"deleted_ms": None}, {}, from_outside=True)
 
 
 def _update_experiment(raw: internal.Write) -> writes.UpdateExperiment:
     request = public.UpdateExperimentRequest.FromString(raw.payload)
     changes = request.changes
     _check_texts([changes.name, changes.notes, *changes.tags], changes.metadata)
+    definitions = {definition.name: _definition(definition) for definition in changes.metric_definitions}
     fields, maps = _changes(
         list(request.update_mask.paths),
-        {"name": changes.name, "notes": changes.notes},
-        {"tags": dict.fromkeys(changes.tags, True), "metadata": dict(changes.metadata)},
+        {"name": changes.name, "notes": changes.notes, "retention": _retention(changes.retention)},
+        {
+            "tags": dict.fromkeys(changes.tags, True),
+            "metadata": dict(changes.metadata),
+            "metric_definitions": definitions,
+        },
     )
     return writes.UpdateExperiment(_time(request, raw), fields, maps)
+
+
+def _definition(definition: MetricDefinition) -> dict[str, Json]:
+    _check_name(definition.name)
+    _check_texts([definition.x_metric, definition.unit, definition.description])
+    return {
+        "goal": int(definition.goal),
+        "x_metric": definition.x_metric,
+        "unit": definition.unit,
+        "description": definition.description,
+    }
+
+
+def _retention(retention: Retention) -> Json:
+    days = retention.delete_runs_after_days, retention.drop_points_after_days
+    _check(min(days) >= 0, f"retention of {min(days)} days")
+    if not any(days):
+        return None
+    return {"delete_runs_after_days": days[0], "drop_points_after_days": days[1]}
+
+
+def _delete_experiment(raw: internal.Write) -> writes.UpdateExperiment:
+    time = _time(public.DeleteExperimentRequest.FromString(raw.payload), raw)
+    return writes.UpdateExperiment(time, {"deleted_ms": time}, {})
+
+
+def _undelete_experiment(raw: internal.Write) -> writes.UpdateExperiment:
+    time = _time(public.UndeleteExperimentRequest.FromString(raw.payload), raw)
+    return writes.UpdateExperiment(time, {"deleted_ms": None}, {})
+
+
+def _lease_marker(raw: internal.Write) -> writes.LeaseMarker:
+    marker = internal.LeaseMarker.FromString(raw.payload)
+    _check_id("server", marker.server_id)
+    _check(marker.partition >= 0, f"partition {marker.partition}")
+    return writes.LeaseMarker(marker.server_id, marker.partition)
 
 
 def _changes(
@@ -265,7 +347,13 @@ def _time(
     | public.LogMetricRequest
     | public.RunCompletedRequest
     | public.UpdateRunRequest
-    | public.UpdateExperimentRequest,
+    | public.UpdateExperimentRequest
+    | public.RewindRunRequest
+    | public.StopRunRequest
+    | public.DeleteRunRequest
+    | public.UndeleteRunRequest
+    | public.DeleteExperimentRequest
+    | public.UndeleteExperimentRequest,
     raw: internal.Write,
 ) -> int:
     if not request.HasField("timestamp"):
@@ -316,5 +404,21 @@ _DECODERS: dict[int, Callable[[internal.Write], writes.Body]] = {
     internal.WRITE_KIND_HEARTBEAT: _heartbeat,
     internal.WRITE_KIND_UPDATE_RUN: _update_run,
     internal.WRITE_KIND_UPDATE_EXPERIMENT: _update_experiment,
+    internal.WRITE_KIND_REWIND_RUN: _rewind_run,
+    internal.WRITE_KIND_STOP_RUN: _stop_run,
+    internal.WRITE_KIND_DELETE_RUN: _delete_run,
+    internal.WRITE_KIND_UNDELETE_RUN: _undelete_run,
+    internal.WRITE_KIND_DELETE_EXPERIMENT: _delete_experiment,
+    internal.WRITE_KIND_UNDELETE_EXPERIMENT: _undelete_experiment,
+    internal.WRITE_KIND_LEASE_MARKER: _lease_marker,
 }
-_UNNUMBERED = frozenset({internal.WRITE_KIND_HEARTBEAT, internal.WRITE_KIND_CLOSE_WRITER})
+OF_EXPERIMENTS = frozenset(
+    {
+        internal.WRITE_KIND_UPDATE_EXPERIMENT,
+        internal.WRITE_KIND_DELETE_EXPERIMENT,
+        internal.WRITE_KIND_UNDELETE_EXPERIMENT,
+    }
+)
+"""Kinds of writes whose scope is an experiment."""
+_ANONYMOUS = frozenset({internal.WRITE_KIND_HEARTBEAT, internal.WRITE_KIND_LEASE_MARKER})
+_UNNUMBERED = frozenset({*_ANONYMOUS, internal.WRITE_KIND_CLOSE_WRITER})

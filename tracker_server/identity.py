@@ -22,6 +22,12 @@ WriteRequest: TypeAlias = (
     | public.HeartbeatRequest
     | public.UpdateRunRequest
     | public.UpdateExperimentRequest
+    | public.RewindRunRequest
+    | public.StopRunRequest
+    | public.DeleteRunRequest
+    | public.UndeleteRunRequest
+    | public.DeleteExperimentRequest
+    | public.UndeleteExperimentRequest
 )
 """A request that changes something."""
 
@@ -46,16 +52,21 @@ class Identity:
         self._last_sequences: dict[str, int] = {}
 
     def stamp(self, request: WriteRequest) -> internal.Write:
-        """The write that the request asks for. A StartRun without a run id gets one, in the request too.
+        """The write that the request asks for.
+
+        A StartRun without a run id gets one, a RewindRun without an attempt the present time, in the request too.
 
         The request must have been validated. Its encoding, made anew, is canonical: arrays packed, in one piece.
         """
         shape = _SHAPES[type(request)]
         if shape.makes_run_id and not request.run_id:  # type: ignore[union-attr]  # the shape says that it has one
             request.run_id = new_id()  # type: ignore[union-attr]  # likewise
+        now_ms = self._now_ms()
+        if shape.makes_attempt and not request.attempt:  # type: ignore[union-attr]  # likewise
+            request.attempt = now_ms  # type: ignore[union-attr]  # likewise
         scope_id: str = getattr(request, shape.scope)
         write = internal.Write(
-            kind=shape.kind, scope_id=scope_id, accepted_at_unix_ms=self._now_ms(), payload=request.SerializeToString()
+            kind=shape.kind, scope_id=scope_id, accepted_at_unix_ms=now_ms, payload=request.SerializeToString()
         )
         if shape.has_attempt:
             write.attempt = request.attempt  # type: ignore[union-attr]  # the shape says that it has one
@@ -90,6 +101,7 @@ class _Shape:
     scope: str
     scope_prefix: str
     makes_run_id: bool
+    makes_attempt: bool
     has_attempt: bool
     has_replay: bool
     has_writer: bool
@@ -104,6 +116,7 @@ def _shape(kind: internal.WriteKind.ValueType, request: type[Message]) -> _Shape
         "run_id" if is_run else "experiment_id",
         "" if is_run else "/",  # outside the alphabet of ids, so that a run and an experiment of one name count apart
         request is public.StartRunRequest,
+        request is public.RewindRunRequest,
         "attempt" in fields,
         "replay" in fields,
         "writer_id" in fields,
@@ -122,5 +135,11 @@ _SHAPES: Final[dict[type[Message], _Shape]] = {
         public.HeartbeatRequest: internal.WRITE_KIND_HEARTBEAT,
         public.UpdateRunRequest: internal.WRITE_KIND_UPDATE_RUN,
         public.UpdateExperimentRequest: internal.WRITE_KIND_UPDATE_EXPERIMENT,
+        public.RewindRunRequest: internal.WRITE_KIND_REWIND_RUN,
+        public.StopRunRequest: internal.WRITE_KIND_STOP_RUN,
+        public.DeleteRunRequest: internal.WRITE_KIND_DELETE_RUN,
+        public.UndeleteRunRequest: internal.WRITE_KIND_UNDELETE_RUN,
+        public.DeleteExperimentRequest: internal.WRITE_KIND_DELETE_EXPERIMENT,
+        public.UndeleteExperimentRequest: internal.WRITE_KIND_UNDELETE_EXPERIMENT,
     }.items()
 }

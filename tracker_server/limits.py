@@ -20,6 +20,8 @@ MIN_WRITER_ID_LENGTH: Final = 16
 """Characters. A shorter one is likely a fixed name, whose restarted count would lose data."""
 MAX_NAME_LENGTH: Final = 256
 """Characters of a metric, tag, metadata, artifact or config name, and of a display name."""
+MAX_STEP: Final = 2**63 - 1
+"""Largest step, a 64-bit integer."""
 MAX_TEXT_LENGTH: Final = 65_536
 """Characters of notes, a metadata value or a URI."""
 MAX_CONFIG_BYTES: Final = 256 * KIB
@@ -70,6 +72,10 @@ STATS_TTL_SECONDS: Final = 60
 # Runs.
 LEASE_SECONDS: Final = 120
 """How long a run counts as alive after a sign of life."""
+RESTORE_SECONDS: Final = 7 * 86_400
+"""How long a deleted run or experiment can be restored."""
+MAX_FILTER_LENGTH: Final = 10_000
+"""Longest filter and order_by, in characters."""
 HEARTBEAT_SECONDS: Final = 30
 """How often clients should send one: three may be lost within a lease."""
 SEEN_GRANULARITY_MS: Final = 10_000

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import limits
+from tracker_server.envelope import OF_EXPERIMENTS
 from tracker_server.errors import InvalidRequest, Violation
 from tracker_server.ids import ID
 
@@ -23,6 +24,7 @@ PagedRequest: TypeAlias = (
     | public.GetRunRequest
     | public.ListExperimentsRequest
     | public.ListRunsRequest
+    | public.ListMetricsRequest
     | public.GetMetricHistoryRequest
 )
 """A request that is answered page by page."""
@@ -37,7 +39,7 @@ def write_token(write: internal.Write) -> str:
     return _encode(
         internal.WriteToken(
             scope_id=write.scope_id,
-            experiment=write.kind == internal.WRITE_KIND_UPDATE_EXPERIMENT,
+            experiment=write.kind in OF_EXPERIMENTS,
             writer_id=write.writer_id,
             sequence=write.sequence,
         )

@@ -24,6 +24,15 @@ from tracker_server.model.writes import (
     Write,
 )
 
+RUN_FIELDS: dict[str, Any] = {
+    "name": "",
+    "notes": "",
+    "stop_requested": False,
+    "stop_reason": "",
+    "parent_run_id": "",
+    "run_group": "",
+    "deleted_ms": None,
+}
 YEAR_1 = -62_135_596_800_000
 Key = tuple[int, int, str, int]
 Points = list[dict[str, Any]]
@@ -69,7 +78,9 @@ def run_state(writes: list[Write]) -> dict[str, Any]:
             key = (stated(write), write.writer_id, write.sequence)
             first[write.body.experiment_id] = min(key, first.get(write.body.experiment_id, key))
     experiment = min(first, key=lambda name: first[name], default="default")
-    fields, maps = changes(writes, {"name": "", "notes": "", "stop_requested": False})
+    fields, maps = changes(writes, dict(RUN_FIELDS))
+    stops = [w for w in writes if isinstance(w.body, UpdateRun) and "stop_requested" in w.body.fields]
+    asked = max(stops, key=order, default=None)
     series = {name: live(points) for name, points in all_points(writes).items()}
     finals = newest["final_metrics"]
     names = sorted(series.keys() | finals.keys())
@@ -88,6 +99,11 @@ def run_state(writes: list[Write]) -> dict[str, Any]:
             "final_metrics": {name: encode_double(value) for name, value in finals.items()},
             "created_ms": min(write.accepted_ms for write in writes),
             "last_seen_ms": max(attempt["last_seen_ms"] for attempt in attempts.values()),
+            "stop_ms": stated(asked) if asked is not None and fields["stop_requested"] else None,
+            "heard_ms": min(write.accepted_ms for write in writes if write.attempt == max(attempts)),
+            "reason": newest["reason"],
+            "lost_ms": None,
+            "points_dropped_ms": None,
         },
         "attempts": [
             {"attempt": number, **{name: value for name, value in attempts[number].items() if name != "final_metrics"}}
@@ -122,6 +138,9 @@ def attempt_state(writes: list[Write]) -> dict[str, Any]:
         "status": 1 if last is None else last.status,
         "started_ms": min(starts) if starts else min(write.accepted_ms for write in writes),
         "ended_ms": None if last is None else last.ended_ms,
+        "reason": "" if last is None else last.reason,
+        "lost_ms": None,
+        "rewound_from_step": None,
         "last_seen_ms": max(seen, default=YEAR_1),
         "final_metrics": finals,
     }
@@ -145,12 +164,15 @@ def order(write: Write) -> Key:
 
 def changes(writes: list[Write], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Fields and maps after all changes, made one after the other in the order of their keys."""
-    maps: dict[str, dict[str, Any]] = {name: {} for name in ("config", "tags", "metadata", "artifacts")}
+    maps: dict[str, dict[str, Any]] = {
+        name: {} for name in ("config", "tags", "metadata", "artifacts", "metric_definitions")
+    }
     changing = [w for w in writes if isinstance(w.body, StartRun | CompleteRun | UpdateRun | UpdateExperiment)]
     for write in sorted(changing, key=order):
         body = write.body
         if isinstance(body, StartRun):
-            fields = fields | ({"name": body.name} if body.name else {})
+            given = {"name": body.name, "parent_run_id": body.parent_run_id, "run_group": body.group}
+            fields = fields | {name: value for name, value in given.items() if value}
             told = {"config": MapChange(set=body.config), "tags": MapChange(set=dict.fromkeys(body.tags, True))}
             told["metadata"] = MapChange(set=dict(body.metadata))
         elif isinstance(body, CompleteRun):
@@ -233,7 +255,7 @@ def summary(name: str, accepted: list[int], updates: list[Write], runs: dict[str
     """An experiment at a glance."""
     if not accepted:
         return None
-    fields, maps = changes(updates, {"name": "", "notes": ""})
+    fields, maps = changes(updates, {"name": "", "notes": "", "retention": None, "deleted_ms": None})
     own = {run: state for run, state in runs.items() if state["run"]["experiment_id"] == name}
     counts: dict[int, int] = defaultdict(int)
     values: dict[str, dict[str, float]] = defaultdict(dict)
@@ -249,6 +271,7 @@ def summary(name: str, accepted: list[int], updates: list[Write], runs: dict[str
             **fields,
             "tags": sorted(maps["tags"]),
             "metadata": maps["metadata"],
+            "metric_definitions": maps["metric_definitions"],
             "created_ms": min(accepted),
             "run_count": len(own),
         },

@@ -90,7 +90,7 @@ def test_a_downgrade_removes_everything_and_the_way_up_is_open_again(store: Stor
 def test_another_revision_is_refused_with_the_command_named(store: Store) -> None:
     store.migrate()
     execute(store, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(BadMigration, match=r"revision 9999.*needs 0002.*`tracker_server migrate`"):
+    with pytest.raises(BadMigration, match=r"revision 9999.*needs 0003.*`tracker_server migrate`"):
         store.check()
 
 

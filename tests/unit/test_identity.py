@@ -25,6 +25,12 @@ KINDS = {
     "Heartbeat": internal.WRITE_KIND_HEARTBEAT,
     "UpdateRun": internal.WRITE_KIND_UPDATE_RUN,
     "UpdateExperiment": internal.WRITE_KIND_UPDATE_EXPERIMENT,
+    "RewindRun": internal.WRITE_KIND_REWIND_RUN,
+    "StopRun": internal.WRITE_KIND_STOP_RUN,
+    "DeleteRun": internal.WRITE_KIND_DELETE_RUN,
+    "UndeleteRun": internal.WRITE_KIND_UNDELETE_RUN,
+    "DeleteExperiment": internal.WRITE_KIND_DELETE_EXPERIMENT,
+    "UndeleteExperiment": internal.WRITE_KIND_UNDELETE_EXPERIMENT,
 }
 UNNUMBERED = ("CloseWriter", "Heartbeat")
 
@@ -45,7 +51,7 @@ def test_a_write_says_what_the_request_says(identity: Identity, rpc: str) -> Non
     request = good(rpc)
     write = identity.stamp(request)
     assert write.kind == KINDS[rpc]
-    assert write.scope_id == ("experiment" if rpc == "UpdateExperiment" else "run")
+    assert write.scope_id == ("experiment" if rpc.endswith("Experiment") else "run")
     assert write.accepted_at_unix_ms == NOW
     assert write.attempt == getattr(request, "attempt", 0)
     assert not write.server_assigned
@@ -64,7 +70,11 @@ def test_a_replay_says_so(identity: Identity, rpc: str) -> None:
 
 
 def test_every_write_of_the_service_has_a_kind() -> None:
-    assert set(KINDS.values()) == set(internal.WriteKind.values()) - {internal.WRITE_KIND_UNSPECIFIED}
+    assert set(KINDS.values()) == set(internal.WriteKind.values()) - {
+        internal.WRITE_KIND_UNSPECIFIED,
+        # The server's own.
+        internal.WRITE_KIND_LEASE_MARKER,
+    }
 
 
 @pytest.mark.parametrize("rpc", [rpc for rpc in KINDS if rpc not in UNNUMBERED])

@@ -78,6 +78,19 @@ CASES: list[tuple[str, Change, list[str]]] = [
       for key, shown in (("", ""), ("tab\t", "tab\\t"), (LONG, "x" * 60 + "…"))),
     ("RunCompleted", lambda request: request.final_metrics.update({f"m{n}": n for n in range(1_001)}), ["final_metrics"]),
     *(("RunCompleted", put("status", bad), ["status"]) for bad in (0, 1, 6, 99, -1)),
+    *((rpc, put("reason", bad), ["reason"]) for rpc in ("RunCompleted", "StopRun") for bad in ("x" * 65_537, "\0")),
+    ("RewindRun", put("step", 2**63 - 1), ["step"]),
+    *((rpc, put(f"{prefix}{field}", bad), [f"{prefix}{field}"])
+      for rpc, prefix in (("StartRun", ""), ("UpdateRun", "changes."))
+      for field, bad in (("parent_run_id", "has space"), ("parent_run_id", "x" * 129), ("group", LONG), ("group", "\0"))),
+    *(("UpdateExperiment", lambda request, part=part, bad=bad: setattr(request.changes.metric_definitions[0], part, bad),
+       [f"changes.metric_definitions[0].{part}"])
+      for part, bad in (("name", ""), ("name", LONG), ("goal", 9), ("x_metric", LONG), ("unit", LONG),
+                        ("description", "\0"))),
+    ("UpdateExperiment", lambda request: request.changes.metric_definitions.add(name="val/*"),
+     ["changes.metric_definitions[1]"]),
+    *(("UpdateExperiment", put(f"changes.retention.{part}", -1), [f"changes.retention.{part}"])
+      for part in ("delete_runs_after_days", "drop_points_after_days")),
     # Points.
     *(("LogMetric", put("name", bad), ["name"]) for bad in ("", LONG, "line\nbreak", "\0", "del\x7f", "c1\x85")),
     ("LogMetrics", lambda request: request.blocks[0].ClearField("steps"),
@@ -122,6 +135,12 @@ CASES: list[tuple[str, Change, list[str]]] = [
       for bad in ("", "config", "artifacts.a", "tags.", "stop_requested")),
     # Reads.
     *(("ListRuns", extend("statuses", bad), ["statuses[1]"]) for bad in (0, 7, -1)),
+    *(("ListRuns", put(field, "x" * 10_001), [field]) for field in ("filter", "order_by")),
+    *((rpc, extend("metrics", "", "val/loss", "val/loss"), ["metrics[1]", "metrics[2]", "metrics[3]"])
+      for rpc in ("ListRuns",)),
+    ("ListMetrics", put("prefix", LONG), ["prefix"]),
+    ("WatchRuns", extend("run_ids", "b c", "run"), ["run_ids[1]", "run_ids[2]"]),
+    ("WatchRuns", extend("metrics", *(f"m{number}" for number in range(100))), ["metrics"]),
     ("GetMetricHistory", clear("run_ids"), ["run_ids"]),
     ("GetMetricHistory", clear("metrics"), ["metrics"]),
     ("GetMetricHistory", extend("run_ids", *(f"r{number}" for number in range(99))), ["run_ids"]),

@@ -26,6 +26,13 @@ _PAYLOADS: Final[Mapping[int, type[Message]]] = {
     internal.WRITE_KIND_HEARTBEAT: public.HeartbeatRequest,
     internal.WRITE_KIND_UPDATE_RUN: public.UpdateRunRequest,
     internal.WRITE_KIND_UPDATE_EXPERIMENT: public.UpdateExperimentRequest,
+    internal.WRITE_KIND_REWIND_RUN: public.RewindRunRequest,
+    internal.WRITE_KIND_STOP_RUN: public.StopRunRequest,
+    internal.WRITE_KIND_DELETE_RUN: public.DeleteRunRequest,
+    internal.WRITE_KIND_UNDELETE_RUN: public.UndeleteRunRequest,
+    internal.WRITE_KIND_DELETE_EXPERIMENT: public.DeleteExperimentRequest,
+    internal.WRITE_KIND_UNDELETE_EXPERIMENT: public.UndeleteExperimentRequest,
+    internal.WRITE_KIND_LEASE_MARKER: internal.LeaseMarker,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tracker.internal.v1 import envelope_pb2 as internal
-from tracker_server.envelope import Undecodable, decode_write, read_envelope, wrap_write
+from tracker_server.envelope import OF_EXPERIMENTS, Undecodable, decode_write, read_envelope, wrap_write
 from tracker_server.model.writes import Write
 from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.ledger import DeadWrite
@@ -154,7 +154,7 @@ def write_letter(origin: Origin, reason: str) -> Letter:
     raw = origin.raw
     identity = None
     if raw.scope_id and raw.writer_id and raw.sequence > 0 and "\0" not in raw.scope_id + raw.writer_id:
-        experiment = raw.kind == internal.WRITE_KIND_UPDATE_EXPERIMENT
+        experiment = raw.kind in OF_EXPERIMENTS
         identity = DeadWrite(raw.scope_id, experiment, raw.writer_id, raw.sequence, raw.server_assigned)
     letter = DeadLetter(wrap_write(raw), origin.delivery.partition, reason, raw.scope_id, raw.writer_id, raw.sequence)
     return Letter(origin.delivery, origin.index, letter, identity)

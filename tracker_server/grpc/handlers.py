@@ -89,6 +89,7 @@ def tracker_handler(servicer: Servicer, gate: Gate, keys: ApiKeys) -> grpc.Gener
             _Call(descriptor, getattr(servicer, _snake_case(descriptor.name)), gate, keys).answer
         )
         for descriptor in SERVICE.methods
+        if hasattr(servicer, _snake_case(descriptor.name))
     }
     return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 

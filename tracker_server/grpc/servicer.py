@@ -78,6 +78,37 @@ class Servicer:
         """Changes an experiment."""
         return public.UpdateExperimentResponse(write_token=await self._write(request, deadline))
 
+    async def rewind_run(self, request: public.RewindRunRequest, deadline: float | None) -> public.RewindRunResponse:
+        """Opens an attempt that goes on from a checkpoint, with a number of the server's making where the caller gives none."""
+        token = await self._write(request, deadline)
+        return public.RewindRunResponse(attempt=request.attempt, write_token=token)
+
+    async def stop_run(self, request: public.StopRunRequest, deadline: float | None) -> public.StopRunResponse:
+        """Asks a run to stop."""
+        return public.StopRunResponse(write_token=await self._write(request, deadline))
+
+    async def delete_run(self, request: public.DeleteRunRequest, deadline: float | None) -> public.DeleteRunResponse:
+        """Hides a run."""
+        return public.DeleteRunResponse(write_token=await self._write(request, deadline))
+
+    async def undelete_run(
+        self, request: public.UndeleteRunRequest, deadline: float | None
+    ) -> public.UndeleteRunResponse:
+        """Restores a run."""
+        return public.UndeleteRunResponse(write_token=await self._write(request, deadline))
+
+    async def delete_experiment(
+        self, request: public.DeleteExperimentRequest, deadline: float | None
+    ) -> public.DeleteExperimentResponse:
+        """Hides an experiment."""
+        return public.DeleteExperimentResponse(write_token=await self._write(request, deadline))
+
+    async def undelete_experiment(
+        self, request: public.UndeleteExperimentRequest, deadline: float | None
+    ) -> public.UndeleteExperimentResponse:
+        """Restores an experiment."""
+        return public.UndeleteExperimentResponse(write_token=await self._write(request, deadline))
+
     async def get_summary(
         self, request: public.GetSummaryRequest, deadline: float | None
     ) -> public.GetSummaryResponse | bytes:
@@ -152,4 +183,6 @@ def advertised_limits() -> Limits:
         max_history_selection=limits.MAX_HISTORY_SELECTION,
         lease_seconds=limits.LEASE_SECONDS,
         heartbeat_seconds=limits.HEARTBEAT_SECONDS,
+        restore_seconds=limits.RESTORE_SECONDS,
+        max_filter_length=limits.MAX_FILTER_LENGTH,
     )

@@ -32,6 +32,21 @@ class RunRecord:
     final_metrics: Mapping[str, Json]
     created_ms: int
     last_seen_ms: int
+    stop_ms: int | None
+    heard_ms: int | None
+    stop_reason: str
+    parent_run_id: str
+    run_group: str
+    reason: str
+    lost_ms: int | None
+    deleted_ms: int | None
+    points_dropped_ms: int | None
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether its newest attempt is to stop: one that was heard of before the stop was asked for."""
+        asked, heard = self.stop_ms, self.heard_ms
+        return self.stop_requested and (asked is None or heard is None or asked >= heard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,9 @@ class AttemptRecord:
     started_ms: int
     ended_ms: int | None
     last_seen_ms: int
+    reason: str
+    lost_ms: int | None
+    rewound_from_step: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,9 @@ class ExperimentRecord:
     tags: list[str]
     metadata: Mapping[str, str]
     created_ms: int
+    metric_definitions: Mapping[str, Json]
+    retention: Mapping[str, int] | None
+    deleted_ms: int | None
     run_count: int
 
 

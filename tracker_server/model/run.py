@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tracker_server import limits
-from tracker_server.model.cuts import Cuts
+from tracker_server.model.cuts import Cuts, lowered
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.typed_json import Json, encode_double
-from tracker_server.model.writes import CompleteRun, MapChange, StartRun, UpdateRun, Write
+from tracker_server.model.writes import CompleteRun, MapChange, RewindRun, StartRun, UpdateRun, Write
 
-RUN_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "stop_requested": False}
+RUN_FIELDS: Mapping[str, Json] = {
+    "name": "",
+    "notes": "",
+    "stop_requested": False,
+    "stop_reason": "",
+    "parent_run_id": "",
+    "run_group": "",
+    "deleted_ms": None,
+}
 """Single values of a run, and what they are at first."""
 RUN_MAPS = ("config", "tags", "metadata", "artifacts")
 """Maps of a run; tags are a map of names to true."""
@@ -30,6 +38,12 @@ class AttemptState:
     started_ms: int | None = None
     """As stated by the earliest StartRun."""
     final_metrics: MapRegister = field(default_factory=MapRegister)
+    reason: FieldRegister = field(default_factory=lambda: FieldRegister(""))
+    """Why it ended."""
+    lost_ms: int | None = None
+    """Since when it is lost: its lease was judged, and no sign of life came since."""
+    implied: bool = False
+    """Nothing of it was ever heard of: a change from outside came to a run that nobody had started."""
     is_new: bool = True
     changed: bool = True
 
@@ -39,26 +53,37 @@ class AttemptState:
         return self.first_accepted_ms if self.started_ms is None else self.started_ms
 
     @property
+    def stands(self) -> int:
+        """Its status: how it ended, else LOST or RUNNING."""
+        if self.status.key is None and self.lost_ms is not None:
+            return Status.LOST
+        return int(self.status.value)  # type: ignore[arg-type]  # only numbers are put there
+
+    @property
     def ended_ms(self) -> int | None:
         """When it ended; None while it runs."""
         return None if self.status.key is None else self.status.key.time_ms
 
     def seen(self, write: Write) -> None:
         """A sign of life."""
+        if self.implied:
+            self.implied, self.changed = False, True
         if write.accepted_ms < self.first_accepted_ms:
             self.first_accepted_ms, self.changed = write.accepted_ms, True
         moment = seen_moment(write)
         if moment > self.last_seen_ms:
             self.last_seen_ms, self.changed = moment, True
+            self.lost_ms = None
 
-    def start(self, body: StartRun) -> None:
+    def start(self, started_ms: int) -> None:
         """The earliest start counts."""
-        if self.started_ms is None or body.started_ms < self.started_ms:
-            self.started_ms, self.changed = body.started_ms, True
+        if self.started_ms is None or started_ms < self.started_ms:
+            self.started_ms, self.changed = started_ms, True
 
     def complete(self, body: CompleteRun, key: Key) -> None:
         """The latest end counts."""
         self.status.set(int(body.status), key)
+        self.reason.set(body.reason, key)
         for name, value in body.final_metrics.items():
             self.final_metrics.set(name, encode_double(value), key)
         self.changed = True
@@ -85,14 +110,18 @@ class RunState:
         default_factory=lambda: {name: FieldRegister(value) for name, value in RUN_FIELDS.items()}
     )
     maps: dict[str, MapRegister] = field(default_factory=lambda: {name: MapRegister() for name in RUN_MAPS})
+    purged: bool = False
+    """Nothing is left of it but its name, and nothing that comes for it is taken."""
+    rewound_from: int | None = None
+    """The lowest step of the cuts that this flush has made or moved: totals beyond it must be made anew."""
     is_new: bool = True
     counters_changed: bool = True
     details_changed: bool = False
 
     @property
     def newest(self) -> AttemptState:
-        """The newest attempt."""
-        return self.attempts[max(self.attempts)]
+        """The newest attempt that was heard of."""
+        return self.attempts[max(self.attempts, key=lambda number: (not self.attempts[number].implied, number))]
 
     @property
     def conflicts(self) -> list[str]:
@@ -115,13 +144,34 @@ class RunState:
         self.counters_changed |= attempt.changed
         return attempt
 
+    def change(self, write: Write) -> None:
+        """What a change from outside does: makes the run where nobody has started it, and shows nothing of its life."""
+        if write.attempt not in self.attempts:
+            self.attempts[write.attempt] = AttemptState(write.attempt, write.accepted_ms, implied=True)
+        attempt = self.attempts[write.attempt]
+        if attempt.implied and write.accepted_ms < attempt.first_accepted_ms:
+            attempt.first_accepted_ms, attempt.changed = write.accepted_ms, True
+        if write.accepted_ms < self.created_ms:
+            self.created_ms, self.counters_changed = write.accepted_ms, True
+
+    def rewind(self, write: Write, body: RewindRun) -> None:
+        """Applies RewindRun."""
+        self.touch(write).start(body.started_ms)
+        cuts = lowered(self.cuts, write.attempt, body.from_step)
+        if cuts != self.cuts:
+            self.cuts = cuts
+            self.rewound_from = min(body.from_step, body.from_step if self.rewound_from is None else self.rewound_from)
+        self.counters_changed = True
+
     def start(self, write: Write, body: StartRun) -> None:
         """Applies StartRun."""
         key = write.key(body.started_ms)
-        self.touch(write).start(body)
+        self.touch(write).start(body.started_ms)
         self._name_experiment(body.experiment_id, key)
-        if body.name:
-            self.fields["name"].set(body.name, key)
+        given = {"name": body.name, "parent_run_id": body.parent_run_id, "run_group": body.group}
+        for name, value in given.items():
+            if value:
+                self.fields[name].set(value, key)
         self._merge("config", body.config, key)
         self._merge("tags", dict.fromkeys(body.tags, True), key)
         self._merge("metadata", body.metadata, key)
@@ -139,7 +189,10 @@ class RunState:
     def update(self, write: Write, body: UpdateRun) -> None:
         """Applies UpdateRun."""
         key = write.key(body.changed_ms)
-        self.touch(write)
+        if body.from_outside:
+            self.change(write)
+        else:
+            self.touch(write)
         apply_changes(self.fields, self.maps, body.fields, body.maps, key)
         self.counters_changed = self.details_changed = True
 

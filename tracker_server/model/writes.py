@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tracker_server.model.points import Block
 from tracker_server.model.registers import Key
@@ -21,6 +21,8 @@ class StartRun:
     config: Mapping[str, Json]
     tags: tuple[str, ...]
     metadata: Mapping[str, str]
+    parent_run_id: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,15 @@ class CompleteRun:
     final_metrics: Mapping[str, float]
     artifacts: Mapping[str, str]
     metadata: Mapping[str, str]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RewindRun:
+    """Opens an attempt that supersedes older ones from a step on."""
+
+    started_ms: int
+    from_step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,8 @@ class UpdateRun:
     changed_ms: int
     fields: Mapping[str, Json]
     maps: Mapping[str, MapChange]
+    from_outside: bool = False
+    """Not by the run itself: no sign of its life, and stronger than what any of its attempts says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +104,20 @@ class UpdateExperiment:
     maps: Mapping[str, MapChange]
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseMarker:
+    """A server took writes: what it accepted before for this partition has been applied before."""
+
+    server_id: str
+    partition: int
+
+
 Body: TypeAlias = (
-    "StartRun | LogPoints | LogNext | CloseWriter | CompleteRun | Heartbeat | UpdateRun | UpdateExperiment"
+    "StartRun | LogPoints | LogNext | CloseWriter | CompleteRun | Heartbeat | RewindRun | UpdateRun | UpdateExperiment"
+    " | LeaseMarker"
 )
+FROM_OUTSIDE: Final = 2**63 - 1
+"""The attempt in the keys of changes from outside: above every attempt of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +125,10 @@ class Write:
     """One write: the unit of deduplication and of dead-lettering."""
 
     scope_id: str
-    """The run; of UpdateExperiment, the experiment."""
+    """The run; of UpdateExperiment, the experiment; of LeaseMarker, a name of its partition."""
     writer_id: str
     sequence: int
-    """0: needs no deduplication (heartbeats, closes)."""
+    """0: needs no deduplication (heartbeats, closes, markers)."""
     attempt: int
     accepted_ms: int
     replay: bool
@@ -122,4 +146,5 @@ class Write:
 
     def key(self, time_ms: int) -> Key:
         """Which of two values wins, for a write that states this time."""
-        return Key(self.attempt, time_ms, self.writer_id, self.sequence)
+        from_outside = isinstance(self.body, UpdateRun) and self.body.from_outside
+        return Key(FROM_OUTSIDE if from_outside else self.attempt, time_ms, self.writer_id, self.sequence)

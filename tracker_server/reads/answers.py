@@ -49,7 +49,14 @@ def run_message(record: RunRecord) -> resources.Run:
         ended_at=_moment(record.ended_ms),
         last_seen_at=_seen(record.last_seen_ms),
         experiment_conflicts=record.experiment_conflicts,
-        stop_requested=record.stop_requested,
+        stop_requested=record.is_to_stop,
+        stop_reason=record.stop_reason if record.is_to_stop else "",
+        parent_run_id=record.parent_run_id,
+        group=record.run_group,
+        reason=record.reason,
+        lost_since=_moment(record.lost_ms),
+        deleted_at=_moment(record.deleted_ms),
+        points_dropped_at=_moment(record.points_dropped_ms),
     )
 
 
@@ -77,7 +84,15 @@ def experiment_message(record: ExperimentRecord) -> resources.Experiment:
         # The default experiment has always been there.
         created_at=timestamp(record.created_ms) if record.created_ms else None,
         run_count=record.run_count,
+        metric_definitions=[definition_message(name, record) for name in sorted(record.metric_definitions)],
+        retention=None if record.retention is None else resources.Retention(**record.retention),
+        deleted_at=_moment(record.deleted_ms),
     )
+
+
+def definition_message(name: str, record: ExperimentRecord) -> resources.MetricDefinition:
+    """One definition of an experiment."""
+    return resources.MetricDefinition(name=name, **record.metric_definitions[name])  # type: ignore[arg-type]  # as envelope.py wrote it
 
 
 def summary_answer(summary: ExperimentSummary) -> public.GetSummaryResponse:
@@ -140,6 +155,9 @@ def _attempt(record: AttemptRecord) -> resources.Attempt:
         started_at=timestamp(record.started_ms),
         ended_at=_moment(record.ended_ms),
         last_seen_at=_seen(record.last_seen_ms),
+        reason=record.reason,
+        lost_since=_moment(record.lost_ms),
+        rewound_from_step=record.rewound_from_step,
     )
 
 

@@ -99,7 +99,16 @@ def _is_listed() -> ColumnElement[bool]:
 
 def _record(row: Row[Any]) -> ExperimentRecord:
     return ExperimentRecord(
-        row.experiment_id, row.name, row.notes, row.tags, row.metadata, row.created_ms, row.run_count
+        row.experiment_id,
+        row.name,
+        row.notes,
+        row.tags,
+        row.metadata,
+        row.created_ms,
+        row.metric_definitions,
+        row.retention,
+        row.deleted_ms,
+        row.run_count,
     )
 
 

@@ -10,16 +10,15 @@ from operator import attrgetter
 import numpy as np
 from sqlalchemy import Connection, select
 
+from tracker_server import limits
 from tracker_server.model.points import Block, PlacedBlock, build_frames
-from tracker_server.model.writes import LogNext, LogPoints, Write
+from tracker_server.model.writes import LeaseMarker, LogNext, LogPoints, Write
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.ledger import Ledger
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
 from tracker_server.store.series_cache import SeriesCache
 from tracker_server.store.tables import series
-
-_MAX_STEP = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     Raises RowChanged when what was cached is not what the database has.
     """
     ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
+    writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
     fresh = [write for write in ordered if ledger.admit(write)]
@@ -52,6 +52,9 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
         ledger.note(write)
         book.apply(write)
     _add_points(connection, ledger, book, points, fresh)
+    for run in book.rewound():
+        points.load_all(connection, run)
+        points.rewind(run)
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
@@ -109,7 +112,7 @@ def _give_steps(
     given = []
     for write, body in sorted(stepless, key=lambda item: (item[1].time_ms, item[0].writer_id, item[0].sequence)):
         key = (write.scope_id, body.name)
-        step = min(max(points.next_step(*key), following.get(key, 0)), _MAX_STEP)
+        step = min(max(points.next_step(*key), following.get(key, 0)), limits.MAX_STEP)
         following[key] = step + 1
         arrays = np.array([step], np.int64), np.array([body.time_ms], np.int64), np.array([[body.value]], np.float64)
         given.append((write, Block((body.name,), *arrays)))

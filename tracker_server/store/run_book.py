@@ -9,16 +9,16 @@ from sqlalchemy import Connection, RowMapping, select
 
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
 from tracker_server.model.run import RUN_FIELDS, RUN_MAPS, AttemptState, RunState, apply_changes
-from tracker_server.model.status import DEFAULT_EXPERIMENT
+from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.typed_json import Json
-from tracker_server.model.writes import CompleteRun, StartRun, UpdateExperiment, UpdateRun, Write
+from tracker_server.model.writes import CompleteRun, RewindRun, StartRun, UpdateExperiment, UpdateRun, Write
 from tracker_server.scopes import EXPERIMENT_LIST, STATS, experiment_scope
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import attempts, experiments, runs
 
-_DETAILS = ("registers", *RUN_FIELDS, *RUN_MAPS)
-_EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": ""}
-_EXPERIMENT_MAPS = ("tags", "metadata")
+_DETAILS = ("registers", "stop_ms", *RUN_FIELDS, *RUN_MAPS)
+_EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "retention": None, "deleted_ms": None}
+_EXPERIMENT_MAPS = ("tags", "metadata", "metric_definitions")
 
 
 class RunBook:
@@ -68,6 +68,8 @@ class RunBook:
                 run.complete(write, body)
             case UpdateRun():
                 run.update(write, body)
+            case RewindRun():
+                run.rewind(write, body)
             case _:
                 run.touch(write)
 
@@ -84,7 +86,7 @@ class RunBook:
                     scopes.add(experiment_scope(stored))
                 if run.is_new or stored != run.experiment_id or isinstance(write.body, StartRun | CompleteRun):
                     scopes |= {EXPERIMENT_LIST, STATS}
-                if isinstance(write.body, CompleteRun) or run.newest.status.value != run.status_stored:
+                if isinstance(write.body, CompleteRun) or run.newest.stands != run.status_stored:
                     scopes.add(STATS)
         return scopes
 
@@ -95,6 +97,10 @@ class RunBook:
             for run in self.runs.values()
             if run.counters_changed and run.newest.final_metrics.values != run.final_metrics
         ]
+
+    def rewound(self) -> list[RunState]:
+        """Runs whose explicit cuts changed."""
+        return [run for run in self.runs.values() if run.rewound_from is not None]
 
     def save(self, connection: Connection) -> None:
         """Writes what changed."""
@@ -119,7 +125,7 @@ class RunBook:
 
     def _save_experiments(self, connection: Connection) -> None:
         # Everybody inserts in the same order before anybody updates, so that two flushes cannot wait for each other.
-        empty: dict[str, Any] = {"tags": [], "metadata": {}, "registers": {}}
+        empty: dict[str, Any] = {"tags": [], "metadata": {}, "metric_definitions": {}, "registers": {}}
         self._bulk.insert_missing(
             connection,
             experiments,
@@ -162,6 +168,7 @@ def _run_state(row: RowMapping) -> RunState:
         final_metrics=row["final_metrics"],
         newest_stored=row["attempt"],
         status_stored=row["status"],
+        purged=row["purged"],
         is_new=False,
         counters_changed=False,
     )
@@ -180,6 +187,10 @@ def _attempt_state(row: RowMapping) -> AttemptState:
         status=FieldRegister.load(row["status"], registers.get("status")),
         started_ms=row["started_ms"],
         final_metrics=MapRegister.load(row["final_metrics"], registers.get("final_metrics")),
+        # Set by the same writes as the status.
+        reason=FieldRegister.load(row["reason"], registers.get("status")),
+        lost_ms=row["lost_ms"],
+        implied=row["implied"],
         is_new=False,
         changed=False,
     )
@@ -195,6 +206,9 @@ def _attempt_row(run_id: str, attempt: AttemptState) -> dict[str, Any]:
         "ended_ms": attempt.ended_ms,
         "last_seen_ms": attempt.last_seen_ms,
         "final_metrics": attempt.final_metrics.values,
+        "reason": attempt.reason.value,
+        "lost_ms": attempt.lost_ms,
+        "implied": attempt.implied,
         "registers": {"status": attempt.status.save(), "final_metrics": attempt.final_metrics.save()},
     }
 
@@ -203,8 +217,12 @@ def _counters(run: RunState) -> dict[str, Any]:
     newest = run.newest
     return {
         "run_id": run.run_id,
-        "status": newest.status.value,
+        "status": newest.stands,
+        "reason": newest.reason.value,
+        "lost_ms": newest.lost_ms if newest.stands == Status.LOST else None,
+        "cuts": [list(cut) for cut in run.cuts] or None,
         "attempt": newest.attempt,
+        "heard_ms": newest.first_accepted_ms,
         "started_ms": newest.began_ms,
         "ended_ms": newest.ended_ms,
         "final_metrics": newest.final_metrics.values,
@@ -218,6 +236,8 @@ def _counters(run: RunState) -> dict[str, Any]:
 def _details(run: RunState) -> dict[str, Any]:
     columns = _register_columns(run.fields, run.maps)
     columns["registers"]["experiment"] = {name: list(key) for name, key in run.named.items()}
+    stop = run.fields["stop_requested"]
+    columns["stop_ms"] = stop.key.time_ms if stop.value and stop.key is not None else None
     return {"experiment_id": run.experiment_id, "experiment_conflicts": run.conflicts, **columns}
 
 

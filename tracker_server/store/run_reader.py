@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
 
 from tracker_server import limits
 from tracker_server.errors import RunNotFound
+from tracker_server.model.cuts import Cuts
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import AttemptRecord, MetricRecord, RunDetails, RunRecord, WriterRecord
 from tracker_server.store.point_reader import SeriesReader
@@ -37,7 +38,7 @@ def read_run(connection: Connection, run_id: str, after: str, size: int, read_ms
         metrics.append(MetricRecord(state.name, totals, state.final))
     known, all_closed = _writers(connection, run_id)
     return RunDetails(
-        run_record(row), _attempts(connection, run_id), metrics, len(states) > size, known, all_closed, read_ms
+        run_record(row), _attempts(connection, run_id, cuts), metrics, len(states) > size, known, all_closed, read_ms
     )
 
 
@@ -61,7 +62,11 @@ def list_runs(
 
 def runs_to_stop(connection: Connection) -> frozenset[str]:
     """Runs that somebody asked to stop."""
-    return frozenset(connection.execute(select(runs.c.run_id).where(runs.c.stop_requested)).scalars())
+    # A stop is for those attempts that had been heard of when it was asked for.
+    query = select(runs.c.run_id).where(
+        runs.c.stop_requested, or_(runs.c.heard_ms.is_(None), runs.c.stop_ms >= runs.c.heard_ms)
+    )
+    return frozenset(connection.execute(query).scalars())
 
 
 def run_not_found(run_ids: Collection[str]) -> RunNotFound:
@@ -81,8 +86,11 @@ def _series_page(connection: Connection, run_id: str, after: str, size: int) -> 
     return [series_state(row) for row in connection.execute(query).mappings()]  # type: ignore[arg-type]  # keys are str
 
 
-def _attempts(connection: Connection, run_id: str) -> list[AttemptRecord]:
+def _attempts(connection: Connection, run_id: str, cuts: Cuts) -> list[AttemptRecord]:
     query = select(attempts).where(attempts.c.run_id == run_id).order_by(attempts.c.attempt)
+    rows = connection.execute(query).all()
+    known = [row for row in rows if not row.implied] or rows
+    rewinds = dict(cuts)
     return [
         AttemptRecord(
             row.attempt,
@@ -90,8 +98,11 @@ def _attempts(connection: Connection, run_id: str) -> list[AttemptRecord]:
             row.first_accepted_ms if row.started_ms is None else row.started_ms,
             row.ended_ms,
             row.last_seen_ms,
+            row.reason,
+            row.lost_ms,
+            rewinds.get(row.attempt),
         )
-        for row in connection.execute(query)
+        for row in known
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from tracker_server import limits
 from tracker_server.model.chunks import cut_chunks
@@ -63,13 +63,26 @@ class SeriesBook:
     def load(self, connection: Connection, run: RunState, names: Iterable[str]) -> None:
         """Reads the rows of these metrics of a run, where they are there and not yet read."""
         run_id = run.run_id
-        if run_id not in self._series:
-            self._series[run_id] = self.cache.take(run_id)
-        known = self._series[run_id]
+        known = self._known(run_id)
         # A run that has given no number to a series has none.
         missing = sorted(set(names) - known.keys()) if run.series_count else []
         for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
             known[row["name"]] = series_state(row)
+
+    def load_all(self, connection: Connection, run: RunState) -> None:
+        """Reads the rows of all metrics of a run that are not yet read."""
+        known = self._known(run.run_id)
+        for row in connection.execute(select(series).where(series.c.run_id == run.run_id)).mappings():
+            if row["name"] not in known:
+                known[row["name"]] = series_state(row)  # type: ignore[arg-type]  # keys are str
+
+    def rewind(self, run: RunState) -> None:
+        """Marks the series of a run in which an explicit cut may supersede points that were counted."""
+        for state in self._series[run.run_id].values():
+            last = state.totals.last
+            if run.rewound_from is not None and last is not None and last.step >= run.rewound_from:
+                state.stale = True
+                state.touch()
 
     def next_step(self, run_id: str, name: str) -> int:
         """The step after the last one of a series; 0 for the first."""
@@ -127,6 +140,11 @@ class SeriesBook:
     def stale(self) -> list[tuple[str, str]]:
         """Run and name of the series whose totals must be made anew."""
         return [(s.run_id, s.name) for known in self._series.values() for s in known.values() if s.stale]
+
+    def _known(self, run_id: str) -> dict[str, SeriesState]:
+        if run_id not in self._series:
+            self._series[run_id] = self.cache.take(run_id)
+        return self._series[run_id]
 
     def _state(self, run: RunState, name: str) -> SeriesState:
         known = self._series[run.run_id]

@@ -55,6 +55,9 @@ experiments = Table(
     Column("metadata", _json, nullable=False),
     Column("registers", _json, nullable=False, comment="Which write set what; see model/registers.py."),
     Column("created_ms", BigInteger, nullable=False),
+    Column("metric_definitions", _json, nullable=False, server_default="{}", comment="By name, or beginning and *."),
+    Column("retention", _json, comment="Days: {delete_runs_after_days, drop_points_after_days}; NULL: for ever."),
+    Column("deleted_ms", BigInteger, comment="When it was deleted; NULL: it was not, or was restored."),
     Index("experiments_by_age", "created_ms", "experiment_id"),
 )
 
@@ -82,6 +85,16 @@ runs = Table(
     Column("cuts", _json, comment="Explicit cuts, for all series: [[attempt, from_step], ...]; see model/cuts.py."),
     Column("series_count", Integer, nullable=False, server_default="0", comment="Numbers given to series so far."),
     Column("writer_count", Integer, nullable=False, server_default="0", comment="Numbers given to writers so far."),
+    Column("stop_reason", Text, nullable=False, server_default=""),
+    Column("stop_ms", BigInteger, comment="When the stop was asked for: attempts heard of later are not stopped."),
+    Column("heard_ms", BigInteger, comment="When the newest attempt was first heard of."),
+    Column("parent_run_id", _id, nullable=False, server_default=""),
+    Column("run_group", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default="", comment="Why the newest attempt ended."),
+    Column("lost_ms", BigInteger, comment="Since when the newest attempt is lost; NULL: it is not."),
+    Column("deleted_ms", BigInteger, comment="When it was deleted; NULL: it was not, or was restored."),
+    Column("points_dropped_ms", BigInteger, comment="When its points were dropped; NULL: they were not."),
+    Column("purged", Boolean, nullable=False, server_default="0", comment="Only its name is left, or will be."),
     Index("runs_by_experiment", "experiment_id", "created_ms", "run_id"),
     Index("runs_by_age", "created_ms", "run_id"),
     Index("runs_to_stop", "run_id", postgresql_where=Column("stop_requested"), sqlite_where=Column("stop_requested")),
@@ -100,6 +113,9 @@ attempts = Table(
     Column("last_seen_ms", BigInteger, nullable=False, comment="Rounded down to ten seconds; the lease runs from it."),
     Column("final_metrics", _json, nullable=False),
     Column("registers", _json, nullable=False),
+    Column("reason", Text, nullable=False, server_default="", comment="Why it ended, as RunCompleted said."),
+    Column("lost_ms", BigInteger, comment="Since when it is lost; NULL: it is not, or ended."),
+    Column("implied", Boolean, nullable=False, server_default="0", comment="Nothing of it was ever heard of."),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -216,6 +232,34 @@ experiment_writers = Table(
     Column("writer_id", _id, primary_key=True),
     Column("applied", Text, nullable=False),
     Column("dead", Text, nullable=False),
+)
+
+lease_markers = Table(
+    "lease_markers",
+    metadata,
+    Column("partition", Integer, primary_key=True),
+    Column("server_id", Text, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False, comment="From when on its markers came without a gap."),
+    Column("last_ms", BigInteger, nullable=False, comment="The latest."),
+    comment="Since when which server has been taking writes; see model/leases.py.",
+)
+
+partition_revisions = Table(
+    "partition_revisions",
+    metadata,
+    Column("partition", Integer, primary_key=True),
+    Column("revision", BigInteger, nullable=False, comment="Of the last flush that changed a run."),
+)
+
+run_revisions = Table(
+    "run_revisions",
+    metadata,
+    Column("run_id", _id, primary_key=True),
+    Column("partition", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False, comment="Of the last flush that changed the run."),
+    Index("run_revisions_by_revision", "partition", "revision"),
+    comment="Apart from runs, so that each change costs a narrow row only.",
+    postgresql_with={"fillfactor": 70},
 )
 
 suspects = Table(

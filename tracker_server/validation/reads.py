@@ -8,7 +8,15 @@ from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1.resources_pb2 import RunStatus
 from tracker_server import limits
 from tracker_server.tokens import BadToken, PagedRequest, check_page_token, read_write_token
-from tracker_server.validation.fields import check_id, check_name, check_not_negative, check_unique
+from tracker_server.validation.fields import (
+    check_attempt,
+    check_display_name,
+    check_id,
+    check_name,
+    check_not_negative,
+    check_text,
+    check_unique,
+)
 from tracker_server.validation.violations import Violations, shown
 
 
@@ -38,7 +46,24 @@ def list_runs(violations: Violations, request: public.ListRunsRequest) -> None:
                 f"statuses[{index}]",
                 f"is {status}; it must be one of {', '.join(RunStatus.Name(known) for known in _STORED)}",
             )
+    for field in ("filter", "order_by"):
+        check_text(violations, field, getattr(request, field), limits.MAX_FILTER_LENGTH)
+    _check_selection(violations, "metrics", request.metrics, check_name, fewest=0)
     _check_page(violations, request)
+
+
+def list_metrics(violations: Violations, request: public.ListMetricsRequest) -> None:
+    """ListMetrics."""
+    check_id(violations, "experiment_id", request.experiment_id, optional=True)
+    check_display_name(violations, "prefix", request.prefix)
+    _check_page(violations, request)
+
+
+def watch_runs(violations: Violations, request: public.WatchRunsRequest) -> None:
+    """WatchRuns."""
+    _check_selection(violations, "run_ids", request.run_ids, check_id, fewest=0)
+    check_id(violations, "experiment_id", request.experiment_id, optional=True)
+    _check_selection(violations, "metrics", request.metrics, check_name, fewest=0)
 
 
 def get_metric_history(violations: Violations, request: public.GetMetricHistoryRequest) -> None:
@@ -55,6 +80,7 @@ def get_metric_history(violations: Violations, request: public.GetMetricHistoryR
             f"is {request.max_points}; it must be {limits.MIN_DOWNSAMPLED_POINTS} to {limits.MAX_DOWNSAMPLED_POINTS}, "
             "or 0 for every point",
         )
+    check_attempt(violations, request.attempt)
     _check_page(violations, request)
 
 
@@ -71,10 +97,15 @@ _STORED = tuple(status for status in RunStatus.values() if status != RunStatus.R
 
 
 def _check_selection(
-    violations: Violations, field: str, values: Sequence[str], check: Callable[[Violations, str, str], None]
+    violations: Violations,
+    field: str,
+    values: Sequence[str],
+    check: Callable[[Violations, str, str], None],
+    *,
+    fewest: int = 1,
 ) -> None:
-    if not 1 <= len(values) <= limits.MAX_HISTORY_SELECTION:
-        violations.add(field, f"has {len(values)} entries; it must have 1 to {limits.MAX_HISTORY_SELECTION}")
+    if not fewest <= len(values) <= limits.MAX_HISTORY_SELECTION:
+        violations.add(field, f"has {len(values)} entries; it must have {fewest} to {limits.MAX_HISTORY_SELECTION}")
     for index, value in enumerate(values):
         check(violations, f"{field}[{index}]", value)
     check_unique(violations, field, values)

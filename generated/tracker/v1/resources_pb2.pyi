@@ -61,6 +61,30 @@ RUN_STATUS_LOST: RunStatus.ValueType  # 6
 """Its lease ran out: neither a write nor a heartbeat. A later write revives it."""
 global___RunStatus = RunStatus
 
+class _MetricGoal:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MetricGoalEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MetricGoal.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    METRIC_GOAL_UNSPECIFIED: _MetricGoal.ValueType  # 0
+    """Not given: there is no best and no worst."""
+    METRIC_GOAL_MINIMIZE: _MetricGoal.ValueType  # 1
+    """The smaller one, as of a loss."""
+    METRIC_GOAL_MAXIMIZE: _MetricGoal.ValueType  # 2
+    """The larger one, as of an accuracy."""
+
+class MetricGoal(_MetricGoal, metaclass=_MetricGoalEnumTypeWrapper):
+    """Which of two values of a metric is the better one."""
+
+METRIC_GOAL_UNSPECIFIED: MetricGoal.ValueType  # 0
+"""Not given: there is no best and no worst."""
+METRIC_GOAL_MINIMIZE: MetricGoal.ValueType  # 1
+"""The smaller one, as of a loss."""
+METRIC_GOAL_MAXIMIZE: MetricGoal.ValueType  # 2
+"""The larger one, as of an accuracy."""
+global___MetricGoal = MetricGoal
+
 @typing.final
 class ConfigValue(google.protobuf.message.Message):
     """One value of a config, with its type kept: 4 stays an integer and 4.0 a float, NaN and 2^53 + 1 stay what they are."""
@@ -347,6 +371,64 @@ class MetricSummary(google.protobuf.message.Message):
 global___MetricSummary = MetricSummary
 
 @typing.final
+class MetricDefinition(google.protobuf.message.Message):
+    """What a metric of an experiment means."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    GOAL_FIELD_NUMBER: builtins.int
+    X_METRIC_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    DESCRIPTION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The metric's name; or the beginning of several names, followed by *: "train/*" defines each metric that has no
+    definition of its own and none by a longer beginning. "*" alone defines every other one.
+    """
+    goal: global___MetricGoal.ValueType
+    """Which of two values is the better one."""
+    x_metric: builtins.str
+    """The metric that is its x axis. Empty: the step."""
+    unit: builtins.str
+    """Its unit, such as "s" or "tokens/s". Empty when none was given; at most 256 characters."""
+    description: builtins.str
+    """A sentence for people, at most 65,536 characters."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        goal: global___MetricGoal.ValueType = ...,
+        x_metric: builtins.str = ...,
+        unit: builtins.str = ...,
+        description: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["description", b"description", "goal", b"goal", "name", b"name", "unit", b"unit", "x_metric", b"x_metric"]) -> None: ...
+
+global___MetricDefinition = MetricDefinition
+
+@typing.final
+class Retention(google.protobuf.message.Message):
+    """How long runs of an experiment are kept once they have ended. Runs that run, or were lost, are kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DELETE_RUNS_AFTER_DAYS_FIELD_NUMBER: builtins.int
+    DROP_POINTS_AFTER_DAYS_FIELD_NUMBER: builtins.int
+    delete_runs_after_days: builtins.int
+    """Days after which a run is deleted, and can be restored for as long as any deleted run. 0: never."""
+    drop_points_after_days: builtins.int
+    """Days after which the points of a run are dropped for good, while its summaries stay. 0: never."""
+    def __init__(
+        self,
+        *,
+        delete_runs_after_days: builtins.int = ...,
+        drop_points_after_days: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["delete_runs_after_days", b"delete_runs_after_days", "drop_points_after_days", b"drop_points_after_days"]) -> None: ...
+
+global___Retention = Retention
+
+@typing.final
 class Attempt(google.protobuf.message.Message):
     """One attempt of a run: a start, or a resume after a preemption or a failure."""
 
@@ -357,10 +439,19 @@ class Attempt(google.protobuf.message.Message):
     STARTED_AT_FIELD_NUMBER: builtins.int
     ENDED_AT_FIELD_NUMBER: builtins.int
     LAST_SEEN_AT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    LOST_SINCE_FIELD_NUMBER: builtins.int
+    REWOUND_FROM_STEP_FIELD_NUMBER: builtins.int
     attempt: builtins.int
     """Its number: larger is newer. 0 is the attempt of callers that name none."""
     status: global___RunStatus.ValueType
     """Where it stands."""
+    reason: builtins.str
+    """Why it ended, as RunCompleted said. Empty when it did not say."""
+    rewound_from_step: builtins.int
+    """The first step at which it supersedes all earlier attempts in every series, as RewindRun said. Unset unless it
+    began with a rewind.
+    """
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it started: as stated by StartRun, else when its first write was accepted."""
@@ -373,6 +464,10 @@ class Attempt(google.protobuf.message.Message):
     def last_seen_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """The last sign of life, to within ten seconds."""
 
+    @property
+    def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when it is LOST: the end of its lease. Unset unless it is."""
+
     def __init__(
         self,
         *,
@@ -381,9 +476,13 @@ class Attempt(google.protobuf.message.Message):
         started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         ended_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_seen_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
+        lost_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        rewound_from_step: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "started_at", b"started_at", "status", b"status"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_rewound_from_step", b"_rewound_from_step", "ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "lost_since", b"lost_since", "rewound_from_step", b"rewound_from_step", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_rewound_from_step", b"_rewound_from_step", "attempt", b"attempt", "ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "lost_since", b"lost_since", "reason", b"reason", "rewound_from_step", b"rewound_from_step", "started_at", b"started_at", "status", b"status"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_rewound_from_step", b"_rewound_from_step"]) -> typing.Literal["rewound_from_step"] | None: ...
 
 global___Attempt = Attempt
 
@@ -458,6 +557,13 @@ class Run(google.protobuf.message.Message):
     LAST_SEEN_AT_FIELD_NUMBER: builtins.int
     EXPERIMENT_CONFLICTS_FIELD_NUMBER: builtins.int
     STOP_REQUESTED_FIELD_NUMBER: builtins.int
+    STOP_REASON_FIELD_NUMBER: builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: builtins.int
+    GROUP_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    LOST_SINCE_FIELD_NUMBER: builtins.int
+    DELETED_AT_FIELD_NUMBER: builtins.int
+    POINTS_DROPPED_AT_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The caller's own id: [A-Za-z0-9._-], 1 to 128 characters."""
     experiment_id: builtins.str
@@ -471,7 +577,15 @@ class Run(google.protobuf.message.Message):
     attempt: builtins.int
     """The number of its newest attempt."""
     stop_requested: builtins.bool
-    """Somebody asked it to stop; its next heartbeat is told so."""
+    """Somebody asked it to stop; its next heartbeat is told so. An attempt that starts later knows nothing of it."""
+    stop_reason: builtins.str
+    """Why it is to stop. Empty when nobody said."""
+    parent_run_id: builtins.str
+    """The run that it is a part of: a sweep, a cross-validation. Empty when there is none."""
+    group: builtins.str
+    """A name that it shares with the runs it belongs with: folds, seeds, ranks. Empty when there is none."""
+    reason: builtins.str
+    """Why its newest attempt ended. Empty when nobody said."""
     @property
     def config(self) -> global___ConfigMap:
         """What it was configured with."""
@@ -512,6 +626,20 @@ class Run(google.protobuf.message.Message):
     def experiment_conflicts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Other experiments that later writes named for it: the first one won."""
 
+    @property
+    def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """Since when it is LOST: the end of its lease. Unset unless it is."""
+
+    @property
+    def deleted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was deleted. Unset unless it is."""
+
+    @property
+    def points_dropped_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its points were dropped, by its experiment's retention; its summaries stay as they were. Unset unless they
+        were.
+        """
+
     def __init__(
         self,
         *,
@@ -532,9 +660,16 @@ class Run(google.protobuf.message.Message):
         last_seen_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         experiment_conflicts: collections.abc.Iterable[builtins.str] | None = ...,
         stop_requested: builtins.bool = ...,
+        stop_reason: builtins.str = ...,
+        parent_run_id: builtins.str = ...,
+        group: builtins.str = ...,
+        reason: builtins.str = ...,
+        lost_since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        deleted_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        points_dropped_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["config", b"config", "created_at", b"created_at", "ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "config", b"config", "created_at", b"created_at", "ended_at", b"ended_at", "experiment_conflicts", b"experiment_conflicts", "experiment_id", b"experiment_id", "final_metrics", b"final_metrics", "last_seen_at", b"last_seen_at", "metadata", b"metadata", "name", b"name", "notes", b"notes", "run_id", b"run_id", "started_at", b"started_at", "status", b"status", "stop_requested", b"stop_requested", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["config", b"config", "created_at", b"created_at", "deleted_at", b"deleted_at", "ended_at", b"ended_at", "last_seen_at", b"last_seen_at", "lost_since", b"lost_since", "points_dropped_at", b"points_dropped_at", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "config", b"config", "created_at", b"created_at", "deleted_at", b"deleted_at", "ended_at", b"ended_at", "experiment_conflicts", b"experiment_conflicts", "experiment_id", b"experiment_id", "final_metrics", b"final_metrics", "group", b"group", "last_seen_at", b"last_seen_at", "lost_since", b"lost_since", "metadata", b"metadata", "name", b"name", "notes", b"notes", "parent_run_id", b"parent_run_id", "points_dropped_at", b"points_dropped_at", "reason", b"reason", "run_id", b"run_id", "started_at", b"started_at", "status", b"status", "stop_reason", b"stop_reason", "stop_requested", b"stop_requested", "tags", b"tags"]) -> None: ...
 
 global___Run = Run
 
@@ -567,6 +702,9 @@ class Experiment(google.protobuf.message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     RUN_COUNT_FIELD_NUMBER: builtins.int
+    METRIC_DEFINITIONS_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
+    DELETED_AT_FIELD_NUMBER: builtins.int
     experiment_id: builtins.str
     """The caller's own id: [A-Za-z0-9._-], 1 to 128 characters."""
     name: builtins.str
@@ -574,7 +712,7 @@ class Experiment(google.protobuf.message.Message):
     notes: builtins.str
     """Free text. Empty when none was given."""
     run_count: builtins.int
-    """How many runs it has."""
+    """How many runs it has, deleted ones not counted."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels, sorted."""
@@ -587,6 +725,18 @@ class Experiment(google.protobuf.message.Message):
     def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the first write that named it was accepted. Unset for "default", which has always been there."""
 
+    @property
+    def metric_definitions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetricDefinition]:
+        """What its metrics mean, sorted by name."""
+
+    @property
+    def retention(self) -> global___Retention:
+        """How long its runs are kept. Unset: for ever."""
+
+    @property
+    def deleted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was deleted. Unset unless it is."""
+
     def __init__(
         self,
         *,
@@ -597,9 +747,12 @@ class Experiment(google.protobuf.message.Message):
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         created_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         run_count: builtins.int = ...,
+        metric_definitions: collections.abc.Iterable[global___MetricDefinition] | None = ...,
+        retention: global___Retention | None = ...,
+        deleted_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["created_at", b"created_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "experiment_id", b"experiment_id", "metadata", b"metadata", "name", b"name", "notes", b"notes", "run_count", b"run_count", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "retention", b"retention"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "deleted_at", b"deleted_at", "experiment_id", b"experiment_id", "metadata", b"metadata", "metric_definitions", b"metric_definitions", "name", b"name", "notes", b"notes", "retention", b"retention", "run_count", b"run_count", "tags", b"tags"]) -> None: ...
 
 global___Experiment = Experiment
 
@@ -661,6 +814,9 @@ class MetricAcrossRuns(google.protobuf.message.Message):
     MIN_FIELD_NUMBER: builtins.int
     MAX_FIELD_NUMBER: builtins.int
     MEAN_FIELD_NUMBER: builtins.int
+    BEST_FIELD_NUMBER: builtins.int
+    WORST_FIELD_NUMBER: builtins.int
+    DEFINITION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The metric's name."""
     run_count: builtins.int
@@ -677,6 +833,18 @@ class MetricAcrossRuns(google.protobuf.message.Message):
     def max(self) -> global___RunValue:
         """The largest. Unset when no run has a finite value."""
 
+    @property
+    def best(self) -> global___RunValue:
+        """The best: min or max, as the metric's goal says. Unset when it has no goal, or no run a finite value."""
+
+    @property
+    def worst(self) -> global___RunValue:
+        """The worst, likewise."""
+
+    @property
+    def definition(self) -> global___MetricDefinition:
+        """What the metric means. Unset when nobody said."""
+
     def __init__(
         self,
         *,
@@ -686,9 +854,12 @@ class MetricAcrossRuns(google.protobuf.message.Message):
         min: global___RunValue | None = ...,
         max: global___RunValue | None = ...,
         mean: builtins.float | None = ...,
+        best: global___RunValue | None = ...,
+        worst: global___RunValue | None = ...,
+        definition: global___MetricDefinition | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_mean", b"_mean", "max", b"max", "mean", b"mean", "min", b"min"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_mean", b"_mean", "max", b"max", "mean", b"mean", "min", b"min", "name", b"name", "non_finite_run_count", b"non_finite_run_count", "run_count", b"run_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_mean", b"_mean", "best", b"best", "definition", b"definition", "max", b"max", "mean", b"mean", "min", b"min", "worst", b"worst"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_mean", b"_mean", "best", b"best", "definition", b"definition", "max", b"max", "mean", b"mean", "min", b"min", "name", b"name", "non_finite_run_count", b"non_finite_run_count", "run_count", b"run_count", "worst", b"worst"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_mean", b"_mean"]) -> typing.Literal["mean"] | None: ...
 
 global___MetricAcrossRuns = MetricAcrossRuns
@@ -731,6 +902,86 @@ class RunOverview(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "name", b"name", "run_id", b"run_id", "status", b"status"]) -> None: ...
 
 global___RunOverview = RunOverview
+
+@typing.final
+class ListedMetric(google.protobuf.message.Message):
+    """One metric of an experiment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    RUN_COUNT_FIELD_NUMBER: builtins.int
+    DEFINITION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    run_count: builtins.int
+    """How many runs have it."""
+    @property
+    def definition(self) -> global___MetricDefinition:
+        """What it means. Unset when nobody said."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        run_count: builtins.int = ...,
+        definition: global___MetricDefinition | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["definition", b"definition"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["definition", b"definition", "name", b"name", "run_count", b"run_count"]) -> None: ...
+
+global___ListedMetric = ListedMetric
+
+@typing.final
+class RunMetrics(google.protobuf.message.Message):
+    """Some metrics of a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: builtins.int
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetricSummary]:
+        """Those that were asked for and that the run has, in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        metrics: collections.abc.Iterable[global___MetricSummary] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["metrics", b"metrics"]) -> None: ...
+
+global___RunMetrics = RunMetrics
+
+@typing.final
+class RunUpdate(google.protobuf.message.Message):
+    """A run that has changed, as it is now."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Grows with every change of this run: an update whose revision is not larger than one seen before is old."""
+    @property
+    def run(self) -> global___Run:
+        """The run. Of a run that was purged only run_id, experiment_id and deleted_at are set."""
+
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetricSummary]:
+        """Its metrics, sorted by name; as many as max_metrics."""
+
+    def __init__(
+        self,
+        *,
+        run: global___Run | None = ...,
+        metrics: collections.abc.Iterable[global___MetricSummary] | None = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["metrics", b"metrics", "revision", b"revision", "run", b"run"]) -> None: ...
+
+global___RunUpdate = RunUpdate
 
 @typing.final
 class MetricSeries(google.protobuf.message.Message):
@@ -894,6 +1145,8 @@ class Limits(google.protobuf.message.Message):
     MAX_HISTORY_SELECTION_FIELD_NUMBER: builtins.int
     LEASE_SECONDS_FIELD_NUMBER: builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: builtins.int
+    RESTORE_SECONDS_FIELD_NUMBER: builtins.int
+    MAX_FILTER_LENGTH_FIELD_NUMBER: builtins.int
     max_request_bytes: builtins.int
     """Largest request, in bytes of its protobuf encoding."""
     max_points_per_request: builtins.int
@@ -922,6 +1175,10 @@ class Limits(google.protobuf.message.Message):
     """How long a run counts as alive after a write or a heartbeat, in seconds."""
     heartbeat_seconds: builtins.int
     """How often a client should send heartbeats, in seconds."""
+    restore_seconds: builtins.int
+    """How long a deleted run or experiment can be restored, in seconds."""
+    max_filter_length: builtins.int
+    """Longest filter and order_by of ListRuns, in characters."""
     def __init__(
         self,
         *,
@@ -939,7 +1196,9 @@ class Limits(google.protobuf.message.Message):
         max_history_selection: builtins.int = ...,
         lease_seconds: builtins.int = ...,
         heartbeat_seconds: builtins.int = ...,
+        restore_seconds: builtins.int = ...,
+        max_filter_length: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "max_config_bytes", b"max_config_bytes", "max_config_depth", b"max_config_depth", "max_entries", b"max_entries", "max_history_page_points", b"max_history_page_points", "max_history_selection", b"max_history_selection", "max_id_length", b"max_id_length", "max_name_length", b"max_name_length", "max_page_size", b"max_page_size", "max_points_per_request", b"max_points_per_request", "max_request_bytes", b"max_request_bytes", "max_text_length", b"max_text_length", "min_writer_id_length", b"min_writer_id_length"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["heartbeat_seconds", b"heartbeat_seconds", "lease_seconds", b"lease_seconds", "max_config_bytes", b"max_config_bytes", "max_config_depth", b"max_config_depth", "max_entries", b"max_entries", "max_filter_length", b"max_filter_length", "max_history_page_points", b"max_history_page_points", "max_history_selection", b"max_history_selection", "max_id_length", b"max_id_length", "max_name_length", b"max_name_length", "max_page_size", b"max_page_size", "max_points_per_request", b"max_points_per_request", "max_request_bytes", b"max_request_bytes", "max_text_length", b"max_text_length", "min_writer_id_length", b"min_writer_id_length", "restore_seconds", b"restore_seconds"]) -> None: ...
 
 global___Limits = Limits

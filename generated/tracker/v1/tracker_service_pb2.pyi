@@ -51,6 +51,8 @@ class StartRunRequest(google.protobuf.message.Message):
     WRITER_ID_FIELD_NUMBER: builtins.int
     SEQUENCE_FIELD_NUMBER: builtins.int
     REPLAY_FIELD_NUMBER: builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: builtins.int
+    GROUP_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The run: [A-Za-z0-9._-], 1 to 128 characters. Empty: the server makes one (such a start cannot be retried safely)."""
     experiment_id: builtins.str
@@ -69,6 +71,10 @@ class StartRunRequest(google.protobuf.message.Message):
     """See the service."""
     replay: builtins.bool
     """True when an old journal is sent: renews no lease."""
+    parent_run_id: builtins.str
+    """The run that this one is a part of; same alphabet as run_id. Empty: none is named."""
+    group: builtins.str
+    """A name that it shares with the runs it belongs with, at most 256 characters. Empty: none is named."""
     @property
     def config(self) -> tracker.v1.resources_pb2.ConfigMap:
         """What the run is configured with. Its top-level keys are merged into what earlier writes gave."""
@@ -99,9 +105,11 @@ class StartRunRequest(google.protobuf.message.Message):
         writer_id: builtins.str = ...,
         sequence: builtins.int = ...,
         replay: builtins.bool = ...,
+        parent_run_id: builtins.str = ...,
+        group: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "timestamp", b"timestamp"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "config", b"config", "experiment_id", b"experiment_id", "metadata", b"metadata", "name", b"name", "replay", b"replay", "run_id", b"run_id", "sequence", b"sequence", "tags", b"tags", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "config", b"config", "experiment_id", b"experiment_id", "group", b"group", "metadata", b"metadata", "name", b"name", "parent_run_id", b"parent_run_id", "replay", b"replay", "run_id", b"run_id", "sequence", b"sequence", "tags", b"tags", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
 
 global___StartRunRequest = StartRunRequest
 
@@ -374,6 +382,7 @@ class RunCompletedRequest(google.protobuf.message.Message):
     WRITER_ID_FIELD_NUMBER: builtins.int
     SEQUENCE_FIELD_NUMBER: builtins.int
     REPLAY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The run: [A-Za-z0-9._-], 1 to 128 characters. One that nobody started is made."""
     experiment_id: builtins.str
@@ -388,6 +397,8 @@ class RunCompletedRequest(google.protobuf.message.Message):
     """See the service."""
     replay: builtins.bool
     """True when an old journal is sent: renews no lease."""
+    reason: builtins.str
+    """Why it ended, for people: an exception, a signal. At most 65,536 characters."""
     @property
     def final_metrics(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """Name to number: what the run is to be judged by. They replace the last values in summaries and are no points."""
@@ -418,9 +429,10 @@ class RunCompletedRequest(google.protobuf.message.Message):
         writer_id: builtins.str = ...,
         sequence: builtins.int = ...,
         replay: builtins.bool = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "experiment_id", b"experiment_id", "final_metrics", b"final_metrics", "metadata", b"metadata", "replay", b"replay", "run_id", b"run_id", "sequence", b"sequence", "status", b"status", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "attempt", b"attempt", "experiment_id", b"experiment_id", "final_metrics", b"final_metrics", "metadata", b"metadata", "reason", b"reason", "replay", b"replay", "run_id", b"run_id", "sequence", b"sequence", "status", b"status", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
 
 global___RunCompletedRequest = RunCompletedRequest
 
@@ -531,12 +543,18 @@ class RunChanges(google.protobuf.message.Message):
     METADATA_FIELD_NUMBER: builtins.int
     ARTIFACTS_FIELD_NUMBER: builtins.int
     STOP_REQUESTED_FIELD_NUMBER: builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: builtins.int
+    GROUP_FIELD_NUMBER: builtins.int
     name: builtins.str
     """A name for people, at most 256 characters."""
     notes: builtins.str
     """Free text, at most 65,536 characters."""
     stop_requested: builtins.bool
     """Ask the run to stop, or take that back."""
+    parent_run_id: builtins.str
+    """The run that this one is a part of; the alphabet of run_id."""
+    group: builtins.str
+    """A name that it shares with the runs it belongs with, at most 256 characters."""
     @property
     def tags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels."""
@@ -563,9 +581,11 @@ class RunChanges(google.protobuf.message.Message):
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         artifacts: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         stop_requested: builtins.bool = ...,
+        parent_run_id: builtins.str = ...,
+        group: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "config", b"config", "metadata", b"metadata", "name", b"name", "notes", b"notes", "stop_requested", b"stop_requested", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["artifacts", b"artifacts", "config", b"config", "group", b"group", "metadata", b"metadata", "name", b"name", "notes", b"notes", "parent_run_id", b"parent_run_id", "stop_requested", b"stop_requested", "tags", b"tags"]) -> None: ...
 
 global___RunChanges = RunChanges
 
@@ -599,8 +619,8 @@ class UpdateRunRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """Which of them to take. A plain path (name, notes, tags, config, metadata, artifacts, stop_requested) replaces the
-        field; config.KEY, metadata.KEY, artifacts.KEY or tags.KEY sets that key, or removes it where changes lacks it.
+        """Which of them to take. A plain path (name, notes, tags, config, metadata, artifacts, stop_requested,
+        parent_run_id, group) replaces the field; config.KEY, metadata.KEY, artifacts.KEY or tags.KEY sets that key, or removes it where changes lacks it.
         Empty: every field that is not empty is taken, tags and maps being merged by key.
         """
 
@@ -669,6 +689,8 @@ class ExperimentChanges(google.protobuf.message.Message):
     NOTES_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     METADATA_FIELD_NUMBER: builtins.int
+    METRIC_DEFINITIONS_FIELD_NUMBER: builtins.int
+    RETENTION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """A name for people, at most 256 characters."""
     notes: builtins.str
@@ -681,6 +703,14 @@ class ExperimentChanges(google.protobuf.message.Message):
     def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Free key to value."""
 
+    @property
+    def metric_definitions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tracker.v1.resources_pb2.MetricDefinition]:
+        """What its metrics mean, merged by name."""
+
+    @property
+    def retention(self) -> tracker.v1.resources_pb2.Retention:
+        """How long its runs are kept."""
+
     def __init__(
         self,
         *,
@@ -688,8 +718,11 @@ class ExperimentChanges(google.protobuf.message.Message):
         notes: builtins.str = ...,
         tags: collections.abc.Iterable[builtins.str] | None = ...,
         metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        metric_definitions: collections.abc.Iterable[tracker.v1.resources_pb2.MetricDefinition] | None = ...,
+        retention: tracker.v1.resources_pb2.Retention | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["metadata", b"metadata", "name", b"name", "notes", b"notes", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["retention", b"retention"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["metadata", b"metadata", "metric_definitions", b"metric_definitions", "name", b"name", "notes", b"notes", "retention", b"retention", "tags", b"tags"]) -> None: ...
 
 global___ExperimentChanges = ExperimentChanges
 
@@ -717,7 +750,9 @@ class UpdateExperimentRequest(google.protobuf.message.Message):
 
     @property
     def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
-        """Which of them to take: name, notes, tags, metadata, tags.KEY, metadata.KEY; as in UpdateRunRequest."""
+        """Which of them to take: name, notes, tags, metadata, metric_definitions, retention, tags.KEY, metadata.KEY,
+        metric_definitions.NAME; as in UpdateRunRequest.
+        """
 
     @property
     def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -755,6 +790,340 @@ class UpdateExperimentResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
 
 global___UpdateExperimentResponse = UpdateExperimentResponse
+
+@typing.final
+class RewindRunRequest(google.protobuf.message.Message):
+    """Asks to go on from a checkpoint."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    STEP_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    REPLAY_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run. One that nobody started is made."""
+    step: builtins.int
+    """The last step that stays: points of earlier attempts at larger steps are superseded, in every series. At most
+    2^63 - 2.
+    """
+    attempt: builtins.int
+    """The number of the new attempt; it should be larger than those before. 0: the present time in milliseconds."""
+    writer_id: builtins.str
+    """See the service. Empty together with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    replay: builtins.bool
+    """True when an old journal is sent: renews no lease."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the attempt started. Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        step: builtins.int = ...,
+        attempt: builtins.int = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+        replay: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "replay", b"replay", "run_id", b"run_id", "sequence", b"sequence", "step", b"step", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+
+global___RewindRunRequest = RewindRunRequest
+
+@typing.final
+class RewindRunResponse(google.protobuf.message.Message):
+    """The rewind is durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """The number of the new attempt: give it with every write from now on."""
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        attempt: builtins.int = ...,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "write_token", b"write_token"]) -> None: ...
+
+global___RewindRunResponse = RewindRunResponse
+
+@typing.final
+class StopRunRequest(google.protobuf.message.Message):
+    """Asks to stop a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    WITHDRAW_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run. One that nobody started is made."""
+    reason: builtins.str
+    """Why, for people. At most 65,536 characters."""
+    withdraw: builtins.bool
+    """Take the request back instead."""
+    writer_id: builtins.str
+    """See the service. Empty together with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked; of two requests the later wins, and attempts that were first heard of later are not stopped.
+        Unset: now.
+        """
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        reason: builtins.str = ...,
+        withdraw: builtins.bool = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "run_id", b"run_id", "sequence", b"sequence", "timestamp", b"timestamp", "withdraw", b"withdraw", "writer_id", b"writer_id"]) -> None: ...
+
+global___StopRunRequest = StopRunRequest
+
+@typing.final
+class StopRunResponse(google.protobuf.message.Message):
+    """The request is durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
+
+global___StopRunResponse = StopRunResponse
+
+@typing.final
+class DeleteRunRequest(google.protobuf.message.Message):
+    """Asks to delete a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run."""
+    writer_id: builtins.str
+    """See the service. Empty together with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked; of a deletion and a restoration the later wins. Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run_id", b"run_id", "sequence", b"sequence", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+
+global___DeleteRunRequest = DeleteRunRequest
+
+@typing.final
+class DeleteRunResponse(google.protobuf.message.Message):
+    """The deletion is durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
+
+global___DeleteRunResponse = DeleteRunResponse
+
+@typing.final
+class UndeleteRunRequest(google.protobuf.message.Message):
+    """Asks to restore a run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    """The run."""
+    writer_id: builtins.str
+    """See the service. Empty together with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked; of a deletion and a restoration the later wins. Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["run_id", b"run_id", "sequence", b"sequence", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+
+global___UndeleteRunRequest = UndeleteRunRequest
+
+@typing.final
+class UndeleteRunResponse(google.protobuf.message.Message):
+    """The restoration is durable. A run that was purged before it came stays gone."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
+
+global___UndeleteRunResponse = UndeleteRunResponse
+
+@typing.final
+class DeleteExperimentRequest(google.protobuf.message.Message):
+    """Asks to delete an experiment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    experiment_id: builtins.str
+    """The experiment."""
+    writer_id: builtins.str
+    """See the service; the sequence counts per experiment and writer. Empty with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked; of a deletion and a restoration the later wins. Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: builtins.str = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "sequence", b"sequence", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+
+global___DeleteExperimentRequest = DeleteExperimentRequest
+
+@typing.final
+class DeleteExperimentResponse(google.protobuf.message.Message):
+    """The deletion is durable."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
+
+global___DeleteExperimentResponse = DeleteExperimentResponse
+
+@typing.final
+class UndeleteExperimentRequest(google.protobuf.message.Message):
+    """Asks to restore an experiment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
+    TIMESTAMP_FIELD_NUMBER: builtins.int
+    WRITER_ID_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    experiment_id: builtins.str
+    """The experiment."""
+    writer_id: builtins.str
+    """See the service; the sequence counts per experiment and writer. Empty with sequence 0: the server's own pair."""
+    sequence: builtins.int
+    """See the service."""
+    @property
+    def timestamp(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked; of a deletion and a restoration the later wins. Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: builtins.str = ...,
+        timestamp: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        writer_id: builtins.str = ...,
+        sequence: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["timestamp", b"timestamp"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "sequence", b"sequence", "timestamp", b"timestamp", "writer_id", b"writer_id"]) -> None: ...
+
+global___UndeleteExperimentRequest = UndeleteExperimentRequest
+
+@typing.final
+class UndeleteExperimentResponse(google.protobuf.message.Message):
+    """The restoration is durable. Runs that were purged before it came stay gone."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WRITE_TOKEN_FIELD_NUMBER: builtins.int
+    write_token: builtins.str
+    """Give it to a read to see this write in the answer."""
+    def __init__(
+        self,
+        *,
+        write_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["write_token", b"write_token"]) -> None: ...
+
+global___UndeleteExperimentResponse = UndeleteExperimentResponse
 
 @typing.final
 class GetSummaryRequest(google.protobuf.message.Message):
@@ -847,12 +1216,15 @@ class GetRunRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     WRITE_TOKENS_FIELD_NUMBER: builtins.int
+    SHOW_DELETED_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     """The run."""
     page_size: builtins.int
     """Metrics a page. 0: 1,000. More than 10,000 is taken as 10,000."""
     page_token: builtins.str
     """From next_page_token. Empty: the first page."""
+    show_deleted: builtins.bool
+    """Answer for a deleted run too, as long as it can be restored."""
     @property
     def write_tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Wait, within the deadline, until these writes are in the answer. At most 100."""
@@ -864,8 +1236,9 @@ class GetRunRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         write_tokens: collections.abc.Iterable[builtins.str] | None = ...,
+        show_deleted: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "write_tokens", b"write_tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "show_deleted", b"show_deleted", "write_tokens", b"write_tokens"]) -> None: ...
 
 global___GetRunRequest = GetRunRequest
 
@@ -927,10 +1300,13 @@ class ListExperimentsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     WRITE_TOKENS_FIELD_NUMBER: builtins.int
+    SHOW_DELETED_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """How many. 0: 100. More than 1,000 is taken as 1,000."""
     page_token: builtins.str
     """From next_page_token. Empty: the first page."""
+    show_deleted: builtins.bool
+    """List deleted experiments too, as long as they can be restored."""
     @property
     def write_tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Wait, within the deadline, until these writes are in the answer, and read past the cache. At most 100."""
@@ -941,8 +1317,9 @@ class ListExperimentsRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         write_tokens: collections.abc.Iterable[builtins.str] | None = ...,
+        show_deleted: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "write_tokens", b"write_tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted", "write_tokens", b"write_tokens"]) -> None: ...
 
 global___ListExperimentsRequest = ListExperimentsRequest
 
@@ -981,12 +1358,27 @@ class ListRunsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     WRITE_TOKENS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    ORDER_BY_FIELD_NUMBER: builtins.int
+    SHOW_DELETED_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
     experiment_id: builtins.str
     """Only of this experiment. Empty: of all."""
     page_size: builtins.int
     """How many. 0: 100. More than 1,000 is taken as 1,000."""
     page_token: builtins.str
     """From next_page_token. Empty: the first page."""
+    filter: builtins.str
+    """Only runs that meet this condition, after AIP-160, such as
+    status = COMPLETED AND metrics."val/loss".last < 0.1 AND config.model.depth >= 4 AND tags:baseline
+    docs/finding.md has the grammar. At most 10,000 characters. Empty: every run.
+    """
+    order_by: builtins.str
+    """Comma-separated fields, each followed by desc or not, such as metrics."val/loss".min, created_at desc. Runs that
+    lack a value come last either way; ties are broken by run_id. Empty: created_at desc.
+    """
+    show_deleted: builtins.bool
+    """List deleted runs too, as long as they can be restored."""
     @property
     def statuses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[tracker.v1.resources_pb2.RunStatus.ValueType]:
         """Only with one of these statuses. Empty: with any."""
@@ -994,6 +1386,10 @@ class ListRunsRequest(google.protobuf.message.Message):
     @property
     def write_tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Wait, within the deadline, until these writes are in the answer. At most 100."""
+
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Metrics whose summaries to give with each run. At most 100."""
 
     def __init__(
         self,
@@ -1003,8 +1399,12 @@ class ListRunsRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         write_tokens: collections.abc.Iterable[builtins.str] | None = ...,
+        filter: builtins.str = ...,
+        order_by: builtins.str = ...,
+        show_deleted: builtins.bool = ...,
+        metrics: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "write_tokens", b"write_tokens"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "filter", b"filter", "metrics", b"metrics", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted", "statuses", b"statuses", "write_tokens", b"write_tokens"]) -> None: ...
 
 global___ListRunsRequest = ListRunsRequest
 
@@ -1016,21 +1416,166 @@ class ListRunsResponse(google.protobuf.message.Message):
 
     RUNS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    RUN_METRICS_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Empty on the last page."""
     @property
     def runs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tracker.v1.resources_pb2.Run]:
-        """Newest first."""
+        """In the order asked for."""
+
+    @property
+    def run_metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tracker.v1.resources_pb2.RunMetrics]:
+        """One per run, in the same order, when the request names metrics."""
 
     def __init__(
         self,
         *,
         runs: collections.abc.Iterable[tracker.v1.resources_pb2.Run] | None = ...,
         next_page_token: builtins.str = ...,
+        run_metrics: collections.abc.Iterable[tracker.v1.resources_pb2.RunMetrics] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "runs", b"runs"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "run_metrics", b"run_metrics", "runs", b"runs"]) -> None: ...
 
 global___ListRunsResponse = ListRunsResponse
+
+@typing.final
+class ListMetricsRequest(google.protobuf.message.Message):
+    """Asks for the names of metrics."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
+    PREFIX_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    WRITE_TOKENS_FIELD_NUMBER: builtins.int
+    experiment_id: builtins.str
+    """The experiment. Empty: all of them."""
+    prefix: builtins.str
+    """Only metrics whose names begin with this."""
+    page_size: builtins.int
+    """How many. 0: 100. More than 1,000 is taken as 1,000."""
+    page_token: builtins.str
+    """From next_page_token. Empty: the first page."""
+    @property
+    def write_tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Wait, within the deadline, until these writes are in the answer. At most 100."""
+
+    def __init__(
+        self,
+        *,
+        experiment_id: builtins.str = ...,
+        prefix: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        write_tokens: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix", "write_tokens", b"write_tokens"]) -> None: ...
+
+global___ListMetricsRequest = ListMetricsRequest
+
+@typing.final
+class ListMetricsResponse(google.protobuf.message.Message):
+    """A page of metrics."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tracker.v1.resources_pb2.ListedMetric]:
+        """Sorted by name."""
+
+    def __init__(
+        self,
+        *,
+        metrics: collections.abc.Iterable[tracker.v1.resources_pb2.ListedMetric] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["metrics", b"metrics", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListMetricsResponse = ListMetricsResponse
+
+@typing.final
+class WatchRunsRequest(google.protobuf.message.Message):
+    """Asks to be told of changes."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: builtins.int
+    EXPERIMENT_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    SNAPSHOT_FIELD_NUMBER: builtins.int
+    METRICS_FIELD_NUMBER: builtins.int
+    MAX_METRICS_FIELD_NUMBER: builtins.int
+    experiment_id: builtins.str
+    """Only runs of this experiment. Empty: of all."""
+    revision: builtins.str
+    """The revision of the last response seen, to go on after it without a gap. Empty: from now on."""
+    snapshot: builtins.bool
+    """Without a revision: begin with the runs as they are now."""
+    max_metrics: builtins.int
+    """How many metrics to give with a run at most. 0: 100. More than 1,000 is taken as 1,000; negative: none."""
+    @property
+    def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only these runs, at most 100. Empty: all those of experiment_id."""
+
+    @property
+    def metrics(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only these metrics with each run, at most 100. Empty: all, up to max_metrics."""
+
+    def __init__(
+        self,
+        *,
+        run_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        experiment_id: builtins.str = ...,
+        revision: builtins.str = ...,
+        snapshot: builtins.bool = ...,
+        metrics: collections.abc.Iterable[builtins.str] | None = ...,
+        max_metrics: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["experiment_id", b"experiment_id", "max_metrics", b"max_metrics", "metrics", b"metrics", "revision", b"revision", "run_ids", b"run_ids", "snapshot", b"snapshot"]) -> None: ...
+
+global___WatchRunsRequest = WatchRunsRequest
+
+@typing.final
+class WatchRunsResponse(google.protobuf.message.Message):
+    """Runs that changed. A run that changed several times since the last response is given once, as it is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    CATCHING_UP_FIELD_NUMBER: builtins.int
+    revision: builtins.str
+    """Give it to WatchRuns to go on after this response."""
+    catching_up: builtins.bool
+    """True while more of the snapshot, or of what was missed, follows."""
+    @property
+    def updates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[tracker.v1.resources_pb2.RunUpdate]:
+        """What changed; empty in the first response of a watch without a snapshot, and in those that only show that the
+        stream is alive, at least every 30 seconds.
+        """
+
+    @property
+    def as_of(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the database was read for this answer."""
+
+    def __init__(
+        self,
+        *,
+        updates: collections.abc.Iterable[tracker.v1.resources_pb2.RunUpdate] | None = ...,
+        revision: builtins.str = ...,
+        as_of: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        catching_up: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "catching_up", b"catching_up", "revision", b"revision", "updates", b"updates"]) -> None: ...
+
+global___WatchRunsResponse = WatchRunsResponse
 
 @typing.final
 class GetMetricHistoryRequest(google.protobuf.message.Message):
@@ -1046,6 +1591,7 @@ class GetMetricHistoryRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     WRITE_TOKENS_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
     min_step: builtins.int
     """From this step on, inclusive. Unset: from the first."""
     max_step: builtins.int
@@ -1056,6 +1602,8 @@ class GetMetricHistoryRequest(google.protobuf.message.Message):
     """Points a page, over all series. 0: as many as a page can hold, 100,000. More is taken as that."""
     page_token: builtins.str
     """From next_page_token. Empty: the first page."""
+    attempt: builtins.int
+    """Only the points of this attempt, superseded ones included. Unset: the live points of all attempts."""
     @property
     def run_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The runs: 1 to 100."""
@@ -1079,9 +1627,12 @@ class GetMetricHistoryRequest(google.protobuf.message.Message):
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         write_tokens: collections.abc.Iterable[builtins.str] | None = ...,
+        attempt: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_step", b"_max_step", "_min_step", b"_min_step", "max_step", b"max_step", "min_step", b"min_step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_step", b"_max_step", "_min_step", b"_min_step", "max_points", b"max_points", "max_step", b"max_step", "metrics", b"metrics", "min_step", b"min_step", "page_size", b"page_size", "page_token", b"page_token", "run_ids", b"run_ids", "write_tokens", b"write_tokens"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_attempt", b"_attempt", "_max_step", b"_max_step", "_min_step", b"_min_step", "attempt", b"attempt", "max_step", b"max_step", "min_step", b"min_step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_attempt", b"_attempt", "_max_step", b"_max_step", "_min_step", b"_min_step", "attempt", b"attempt", "max_points", b"max_points", "max_step", b"max_step", "metrics", b"metrics", "min_step", b"min_step", "page_size", b"page_size", "page_token", b"page_token", "run_ids", b"run_ids", "write_tokens", b"write_tokens"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_attempt", b"_attempt"]) -> typing.Literal["attempt"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_step", b"_max_step"]) -> typing.Literal["max_step"] | None: ...
     @typing.overload

@@ -60,6 +60,36 @@ class TrackerServiceStub(object):
                 request_serializer=tracker_dot_v1_dot_tracker__service__pb2.UpdateExperimentRequest.SerializeToString,
                 response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UpdateExperimentResponse.FromString,
                 )
+        self.RewindRun = channel.unary_unary(
+                '/tracker.v1.TrackerService/RewindRun',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.RewindRunRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.RewindRunResponse.FromString,
+                )
+        self.StopRun = channel.unary_unary(
+                '/tracker.v1.TrackerService/StopRun',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.StopRunRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.StopRunResponse.FromString,
+                )
+        self.DeleteRun = channel.unary_unary(
+                '/tracker.v1.TrackerService/DeleteRun',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteRunRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteRunResponse.FromString,
+                )
+        self.UndeleteRun = channel.unary_unary(
+                '/tracker.v1.TrackerService/UndeleteRun',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunResponse.FromString,
+                )
+        self.DeleteExperiment = channel.unary_unary(
+                '/tracker.v1.TrackerService/DeleteExperiment',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentResponse.FromString,
+                )
+        self.UndeleteExperiment = channel.unary_unary(
+                '/tracker.v1.TrackerService/UndeleteExperiment',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentResponse.FromString,
+                )
         self.GetSummary = channel.unary_unary(
                 '/tracker.v1.TrackerService/GetSummary',
                 request_serializer=tracker_dot_v1_dot_tracker__service__pb2.GetSummaryRequest.SerializeToString,
@@ -79,6 +109,16 @@ class TrackerServiceStub(object):
                 '/tracker.v1.TrackerService/ListRuns',
                 request_serializer=tracker_dot_v1_dot_tracker__service__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.ListRunsResponse.FromString,
+                )
+        self.ListMetrics = channel.unary_unary(
+                '/tracker.v1.TrackerService/ListMetrics',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.ListMetricsRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.ListMetricsResponse.FromString,
+                )
+        self.WatchRuns = channel.unary_stream(
+                '/tracker.v1.TrackerService/WatchRuns',
+                request_serializer=tracker_dot_v1_dot_tracker__service__pb2.WatchRunsRequest.SerializeToString,
+                response_deserializer=tracker_dot_v1_dot_tracker__service__pb2.WatchRunsResponse.FromString,
                 )
         self.GetMetricHistory = channel.unary_unary(
                 '/tracker.v1.TrackerService/GetMetricHistory',
@@ -162,6 +202,49 @@ class TrackerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RewindRun(self, request, context):
+        """Opens a new attempt that goes on from a checkpoint: what earlier attempts logged beyond it is superseded, kept, and
+        no longer read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRun(self, request, context):
+        """Asks a run to stop: its next heartbeat is told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRun(self, request, context):
+        """Hides a run at once. It can be restored for a while, then it is purged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteRun(self, request, context):
+        """Restores a deleted run that was not purged yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteExperiment(self, request, context):
+        """Hides an experiment and its runs at once. They can be restored for a while, then they are purged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteExperiment(self, request, context):
+        """Restores a deleted experiment, and its runs that were not deleted by themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSummary(self, request, context):
         """An experiment at a glance. Cached for up to 300 seconds, renewed as soon as something changes.
         """
@@ -184,7 +267,21 @@ class TrackerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Runs, newest first.
+        """Runs that meet a condition, in the order asked for; newest first without one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMetrics(self, request, context):
+        """The metrics that the runs of an experiment have, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRuns(self, request, context):
+        """Runs as they change, until the caller has seen enough.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -254,6 +351,36 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UpdateExperimentRequest.FromString,
                     response_serializer=tracker_dot_v1_dot_tracker__service__pb2.UpdateExperimentResponse.SerializeToString,
             ),
+            'RewindRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewindRun,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.RewindRunRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.RewindRunResponse.SerializeToString,
+            ),
+            'StopRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRun,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.StopRunRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.StopRunResponse.SerializeToString,
+            ),
+            'DeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRun,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteRunRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteRunResponse.SerializeToString,
+            ),
+            'UndeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteRun,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunResponse.SerializeToString,
+            ),
+            'DeleteExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteExperiment,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentResponse.SerializeToString,
+            ),
+            'UndeleteExperiment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteExperiment,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentResponse.SerializeToString,
+            ),
             'GetSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSummary,
                     request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.GetSummaryRequest.FromString,
@@ -273,6 +400,16 @@ def add_TrackerServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.ListRunsRequest.FromString,
                     response_serializer=tracker_dot_v1_dot_tracker__service__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'ListMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMetrics,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.ListMetricsRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.ListMetricsResponse.SerializeToString,
+            ),
+            'WatchRuns': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRuns,
+                    request_deserializer=tracker_dot_v1_dot_tracker__service__pb2.WatchRunsRequest.FromString,
+                    response_serializer=tracker_dot_v1_dot_tracker__service__pb2.WatchRunsResponse.SerializeToString,
             ),
             'GetMetricHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMetricHistory,
@@ -442,6 +579,108 @@ class TrackerService(object):
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
     @staticmethod
+    def RewindRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/RewindRun',
+            tracker_dot_v1_dot_tracker__service__pb2.RewindRunRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.RewindRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def StopRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/StopRun',
+            tracker_dot_v1_dot_tracker__service__pb2.StopRunRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.StopRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/DeleteRun',
+            tracker_dot_v1_dot_tracker__service__pb2.DeleteRunRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.DeleteRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UndeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/UndeleteRun',
+            tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.UndeleteRunResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def DeleteExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/DeleteExperiment',
+            tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.DeleteExperimentResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def UndeleteExperiment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/UndeleteExperiment',
+            tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.UndeleteExperimentResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
     def GetSummary(request,
             target,
             options=(),
@@ -506,6 +745,40 @@ class TrackerService(object):
         return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/ListRuns',
             tracker_dot_v1_dot_tracker__service__pb2.ListRunsRequest.SerializeToString,
             tracker_dot_v1_dot_tracker__service__pb2.ListRunsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/tracker.v1.TrackerService/ListMetrics',
+            tracker_dot_v1_dot_tracker__service__pb2.ListMetricsRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.ListMetricsResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def WatchRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/tracker.v1.TrackerService/WatchRuns',
+            tracker_dot_v1_dot_tracker__service__pb2.WatchRunsRequest.SerializeToString,
+            tracker_dot_v1_dot_tracker__service__pb2.WatchRunsResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

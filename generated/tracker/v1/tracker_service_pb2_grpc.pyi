@@ -78,6 +78,44 @@ class TrackerServiceStub:
     ]
     """Changes what people may change of an experiment; makes it if it is not there."""
 
+    RewindRun: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.RewindRunRequest,
+        tracker.v1.tracker_service_pb2.RewindRunResponse,
+    ]
+    """Opens a new attempt that goes on from a checkpoint: what earlier attempts logged beyond it is superseded, kept, and
+    no longer read.
+    """
+
+    StopRun: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.StopRunRequest,
+        tracker.v1.tracker_service_pb2.StopRunResponse,
+    ]
+    """Asks a run to stop: its next heartbeat is told."""
+
+    DeleteRun: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.DeleteRunRequest,
+        tracker.v1.tracker_service_pb2.DeleteRunResponse,
+    ]
+    """Hides a run at once. It can be restored for a while, then it is purged."""
+
+    UndeleteRun: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.UndeleteRunRequest,
+        tracker.v1.tracker_service_pb2.UndeleteRunResponse,
+    ]
+    """Restores a deleted run that was not purged yet."""
+
+    DeleteExperiment: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.DeleteExperimentRequest,
+        tracker.v1.tracker_service_pb2.DeleteExperimentResponse,
+    ]
+    """Hides an experiment and its runs at once. They can be restored for a while, then they are purged."""
+
+    UndeleteExperiment: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.UndeleteExperimentRequest,
+        tracker.v1.tracker_service_pb2.UndeleteExperimentResponse,
+    ]
+    """Restores a deleted experiment, and its runs that were not deleted by themselves."""
+
     GetSummary: grpc.UnaryUnaryMultiCallable[
         tracker.v1.tracker_service_pb2.GetSummaryRequest,
         tracker.v1.tracker_service_pb2.GetSummaryResponse,
@@ -100,7 +138,19 @@ class TrackerServiceStub:
         tracker.v1.tracker_service_pb2.ListRunsRequest,
         tracker.v1.tracker_service_pb2.ListRunsResponse,
     ]
-    """Runs, newest first."""
+    """Runs that meet a condition, in the order asked for; newest first without one."""
+
+    ListMetrics: grpc.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.ListMetricsRequest,
+        tracker.v1.tracker_service_pb2.ListMetricsResponse,
+    ]
+    """The metrics that the runs of an experiment have, by name."""
+
+    WatchRuns: grpc.UnaryStreamMultiCallable[
+        tracker.v1.tracker_service_pb2.WatchRunsRequest,
+        tracker.v1.tracker_service_pb2.WatchRunsResponse,
+    ]
+    """Runs as they change, until the caller has seen enough."""
 
     GetMetricHistory: grpc.UnaryUnaryMultiCallable[
         tracker.v1.tracker_service_pb2.GetMetricHistoryRequest,
@@ -177,6 +227,44 @@ class TrackerServiceAsyncStub:
     ]
     """Changes what people may change of an experiment; makes it if it is not there."""
 
+    RewindRun: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.RewindRunRequest,
+        tracker.v1.tracker_service_pb2.RewindRunResponse,
+    ]
+    """Opens a new attempt that goes on from a checkpoint: what earlier attempts logged beyond it is superseded, kept, and
+    no longer read.
+    """
+
+    StopRun: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.StopRunRequest,
+        tracker.v1.tracker_service_pb2.StopRunResponse,
+    ]
+    """Asks a run to stop: its next heartbeat is told."""
+
+    DeleteRun: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.DeleteRunRequest,
+        tracker.v1.tracker_service_pb2.DeleteRunResponse,
+    ]
+    """Hides a run at once. It can be restored for a while, then it is purged."""
+
+    UndeleteRun: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.UndeleteRunRequest,
+        tracker.v1.tracker_service_pb2.UndeleteRunResponse,
+    ]
+    """Restores a deleted run that was not purged yet."""
+
+    DeleteExperiment: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.DeleteExperimentRequest,
+        tracker.v1.tracker_service_pb2.DeleteExperimentResponse,
+    ]
+    """Hides an experiment and its runs at once. They can be restored for a while, then they are purged."""
+
+    UndeleteExperiment: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.UndeleteExperimentRequest,
+        tracker.v1.tracker_service_pb2.UndeleteExperimentResponse,
+    ]
+    """Restores a deleted experiment, and its runs that were not deleted by themselves."""
+
     GetSummary: grpc.aio.UnaryUnaryMultiCallable[
         tracker.v1.tracker_service_pb2.GetSummaryRequest,
         tracker.v1.tracker_service_pb2.GetSummaryResponse,
@@ -199,7 +287,19 @@ class TrackerServiceAsyncStub:
         tracker.v1.tracker_service_pb2.ListRunsRequest,
         tracker.v1.tracker_service_pb2.ListRunsResponse,
     ]
-    """Runs, newest first."""
+    """Runs that meet a condition, in the order asked for; newest first without one."""
+
+    ListMetrics: grpc.aio.UnaryUnaryMultiCallable[
+        tracker.v1.tracker_service_pb2.ListMetricsRequest,
+        tracker.v1.tracker_service_pb2.ListMetricsResponse,
+    ]
+    """The metrics that the runs of an experiment have, by name."""
+
+    WatchRuns: grpc.aio.UnaryStreamMultiCallable[
+        tracker.v1.tracker_service_pb2.WatchRunsRequest,
+        tracker.v1.tracker_service_pb2.WatchRunsResponse,
+    ]
+    """Runs as they change, until the caller has seen enough."""
 
     GetMetricHistory: grpc.aio.UnaryUnaryMultiCallable[
         tracker.v1.tracker_service_pb2.GetMetricHistoryRequest,
@@ -293,6 +393,56 @@ class TrackerServiceServicer(metaclass=abc.ABCMeta):
         """Changes what people may change of an experiment; makes it if it is not there."""
 
     @abc.abstractmethod
+    def RewindRun(
+        self,
+        request: tracker.v1.tracker_service_pb2.RewindRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.RewindRunResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.RewindRunResponse]]:
+        """Opens a new attempt that goes on from a checkpoint: what earlier attempts logged beyond it is superseded, kept, and
+        no longer read.
+        """
+
+    @abc.abstractmethod
+    def StopRun(
+        self,
+        request: tracker.v1.tracker_service_pb2.StopRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.StopRunResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.StopRunResponse]]:
+        """Asks a run to stop: its next heartbeat is told."""
+
+    @abc.abstractmethod
+    def DeleteRun(
+        self,
+        request: tracker.v1.tracker_service_pb2.DeleteRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.DeleteRunResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.DeleteRunResponse]]:
+        """Hides a run at once. It can be restored for a while, then it is purged."""
+
+    @abc.abstractmethod
+    def UndeleteRun(
+        self,
+        request: tracker.v1.tracker_service_pb2.UndeleteRunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.UndeleteRunResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.UndeleteRunResponse]]:
+        """Restores a deleted run that was not purged yet."""
+
+    @abc.abstractmethod
+    def DeleteExperiment(
+        self,
+        request: tracker.v1.tracker_service_pb2.DeleteExperimentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.DeleteExperimentResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.DeleteExperimentResponse]]:
+        """Hides an experiment and its runs at once. They can be restored for a while, then they are purged."""
+
+    @abc.abstractmethod
+    def UndeleteExperiment(
+        self,
+        request: tracker.v1.tracker_service_pb2.UndeleteExperimentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.UndeleteExperimentResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.UndeleteExperimentResponse]]:
+        """Restores a deleted experiment, and its runs that were not deleted by themselves."""
+
+    @abc.abstractmethod
     def GetSummary(
         self,
         request: tracker.v1.tracker_service_pb2.GetSummaryRequest,
@@ -322,7 +472,23 @@ class TrackerServiceServicer(metaclass=abc.ABCMeta):
         request: tracker.v1.tracker_service_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> typing.Union[tracker.v1.tracker_service_pb2.ListRunsResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.ListRunsResponse]]:
-        """Runs, newest first."""
+        """Runs that meet a condition, in the order asked for; newest first without one."""
+
+    @abc.abstractmethod
+    def ListMetrics(
+        self,
+        request: tracker.v1.tracker_service_pb2.ListMetricsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[tracker.v1.tracker_service_pb2.ListMetricsResponse, collections.abc.Awaitable[tracker.v1.tracker_service_pb2.ListMetricsResponse]]:
+        """The metrics that the runs of an experiment have, by name."""
+
+    @abc.abstractmethod
+    def WatchRuns(
+        self,
+        request: tracker.v1.tracker_service_pb2.WatchRunsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[tracker.v1.tracker_service_pb2.WatchRunsResponse], collections.abc.AsyncIterator[tracker.v1.tracker_service_pb2.WatchRunsResponse]]:
+        """Runs as they change, until the caller has seen enough."""
 
     @abc.abstractmethod
     def GetMetricHistory(

@@ -45,6 +45,20 @@ class _WriteKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """payload: tracker.v1.UpdateRunRequest."""
     WRITE_KIND_UPDATE_EXPERIMENT: _WriteKind.ValueType  # 8
     """payload: tracker.v1.UpdateExperimentRequest."""
+    WRITE_KIND_REWIND_RUN: _WriteKind.ValueType  # 9
+    """payload: tracker.v1.RewindRunRequest."""
+    WRITE_KIND_STOP_RUN: _WriteKind.ValueType  # 10
+    """payload: tracker.v1.StopRunRequest."""
+    WRITE_KIND_DELETE_RUN: _WriteKind.ValueType  # 11
+    """payload: tracker.v1.DeleteRunRequest."""
+    WRITE_KIND_UNDELETE_RUN: _WriteKind.ValueType  # 12
+    """payload: tracker.v1.UndeleteRunRequest."""
+    WRITE_KIND_DELETE_EXPERIMENT: _WriteKind.ValueType  # 13
+    """payload: tracker.v1.DeleteExperimentRequest."""
+    WRITE_KIND_UNDELETE_EXPERIMENT: _WriteKind.ValueType  # 14
+    """payload: tracker.v1.UndeleteExperimentRequest."""
+    WRITE_KIND_LEASE_MARKER: _WriteKind.ValueType  # 15
+    """payload: LeaseMarker. Belongs to a partition, not to a run."""
 
 class WriteKind(_WriteKind, metaclass=_WriteKindEnumTypeWrapper):
     """What a write asks for."""
@@ -67,6 +81,20 @@ WRITE_KIND_UPDATE_RUN: WriteKind.ValueType  # 7
 """payload: tracker.v1.UpdateRunRequest."""
 WRITE_KIND_UPDATE_EXPERIMENT: WriteKind.ValueType  # 8
 """payload: tracker.v1.UpdateExperimentRequest."""
+WRITE_KIND_REWIND_RUN: WriteKind.ValueType  # 9
+"""payload: tracker.v1.RewindRunRequest."""
+WRITE_KIND_STOP_RUN: WriteKind.ValueType  # 10
+"""payload: tracker.v1.StopRunRequest."""
+WRITE_KIND_DELETE_RUN: WriteKind.ValueType  # 11
+"""payload: tracker.v1.DeleteRunRequest."""
+WRITE_KIND_UNDELETE_RUN: WriteKind.ValueType  # 12
+"""payload: tracker.v1.UndeleteRunRequest."""
+WRITE_KIND_DELETE_EXPERIMENT: WriteKind.ValueType  # 13
+"""payload: tracker.v1.DeleteExperimentRequest."""
+WRITE_KIND_UNDELETE_EXPERIMENT: WriteKind.ValueType  # 14
+"""payload: tracker.v1.UndeleteExperimentRequest."""
+WRITE_KIND_LEASE_MARKER: WriteKind.ValueType  # 15
+"""payload: LeaseMarker. Belongs to a partition, not to a run."""
 global___WriteKind = WriteKind
 
 @typing.final
@@ -142,6 +170,28 @@ class Write(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["accepted_at_unix_ms", b"accepted_at_unix_ms", "attempt", b"attempt", "kind", b"kind", "payload", b"payload", "replay", b"replay", "scope_id", b"scope_id", "sequence", b"sequence", "server_assigned", b"server_assigned", "writer_id", b"writer_id"]) -> None: ...
 
 global___Write = Write
+
+@typing.final
+class LeaseMarker(google.protobuf.message.Message):
+    """Says that a server was taking writes: what it accepted before for this partition lies before this in its queue."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERVER_ID_FIELD_NUMBER: builtins.int
+    PARTITION_FIELD_NUMBER: builtins.int
+    server_id: builtins.str
+    """The server's incarnation: a marker counts with those of the same server only."""
+    partition: builtins.int
+    """The partition that it is for."""
+    def __init__(
+        self,
+        *,
+        server_id: builtins.str = ...,
+        partition: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["partition", b"partition", "server_id", b"server_id"]) -> None: ...
+
+global___LeaseMarker = LeaseMarker
 
 @typing.final
 class PackedLogMetrics(google.protobuf.message.Message):
@@ -337,6 +387,7 @@ class PageToken(google.protobuf.message.Message):
     SERIES_INDEX_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     STEP_OFFSET_FIELD_NUMBER: builtins.int
+    ORDER_VALUES_FIELD_NUMBER: builtins.int
     request_hash: builtins.int
     """A hash of the request's other fields: a token answers only the request it was made for."""
     time_unix_ms: builtins.int
@@ -349,6 +400,8 @@ class PageToken(google.protobuf.message.Message):
     """History: the step to go on with. Unset: the series' first."""
     step_offset: builtins.int
     """History: how many points of that step were already returned."""
+    order_values: builtins.str
+    """ListRuns: the values of the fields that the last item was ordered by, as JSON."""
     def __init__(
         self,
         *,
@@ -358,9 +411,10 @@ class PageToken(google.protobuf.message.Message):
         series_index: builtins.int = ...,
         step: builtins.int | None = ...,
         step_offset: builtins.int = ...,
+        order_values: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_step", b"_step", "step", b"step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_step", b"_step", "key", b"key", "request_hash", b"request_hash", "series_index", b"series_index", "step", b"step", "step_offset", b"step_offset", "time_unix_ms", b"time_unix_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_step", b"_step", "key", b"key", "order_values", b"order_values", "request_hash", b"request_hash", "series_index", b"series_index", "step", b"step", "step_offset", b"step_offset", "time_unix_ms", b"time_unix_ms"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_step", b"_step"]) -> typing.Literal["step"] | None: ...
 
 global___PageToken = PageToken

@@ -1,0 +1,114 @@
+"""The life of a run: reasons, leases, stops, deletions, groups, definitions of metrics, and revisions for watchers.
+
+Revision ID: 0003
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+_id = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    """Adds columns and three tables."""
+    for table, columns in _columns().items():
+        for column in columns:
+            op.add_column(table, column)
+    op.create_table(
+        "lease_markers",
+        sa.Column("partition", sa.Integer, primary_key=True),
+        sa.Column("server_id", sa.Text, primary_key=True),
+        sa.Column("since_ms", sa.BigInteger, nullable=False, comment="From when on its markers came without a gap."),
+        sa.Column("last_ms", sa.BigInteger, nullable=False, comment="The latest."),
+        comment="Since when which server has been taking writes; see model/leases.py.",
+    )
+    op.create_table(
+        "partition_revisions",
+        sa.Column("partition", sa.Integer, primary_key=True),
+        sa.Column("revision", sa.BigInteger, nullable=False, comment="Of the last flush that changed a run."),
+    )
+    op.create_table(
+        "run_revisions",
+        sa.Column("run_id", _id, primary_key=True),
+        sa.Column("partition", sa.Integer, nullable=False),
+        sa.Column("revision", sa.BigInteger, nullable=False, comment="Of the last flush that changed the run."),
+        comment="Apart from runs, so that each change costs a narrow row only.",
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
+
+
+def downgrade() -> None:
+    """Takes them away."""
+    for table in ("run_revisions", "partition_revisions", "lease_markers"):
+        op.drop_table(table)
+    for table, columns in _columns().items():
+        for column in columns:
+            op.drop_column(table, column.name)
+
+
+def _columns() -> dict[str, list[sa.Column[object]]]:
+    deleted = "When it was deleted; NULL: it was not, or was restored."
+    return {
+        "experiments": [
+            sa.Column(
+                "metric_definitions",
+                _json,
+                nullable=False,
+                server_default="{}",
+                comment="By name, or beginning and *.",
+            ),
+            sa.Column(
+                "retention", _json, comment="Days: {delete_runs_after_days, drop_points_after_days}; NULL: for ever."
+            ),
+            sa.Column("deleted_ms", sa.BigInteger, comment=deleted),
+        ],
+        "runs": [
+            sa.Column("stop_reason", sa.Text, nullable=False, server_default=""),
+            sa.Column(
+                "stop_ms",
+                sa.BigInteger,
+                comment="When the stop was asked for: attempts heard of later are not stopped.",
+            ),
+            sa.Column("heard_ms", sa.BigInteger, comment="When the newest attempt was first heard of."),
+            sa.Column("parent_run_id", _id, nullable=False, server_default=""),
+            sa.Column("run_group", sa.Text, nullable=False, server_default=""),
+            sa.Column("reason", sa.Text, nullable=False, server_default="", comment="Why the newest attempt ended."),
+            sa.Column("lost_ms", sa.BigInteger, comment="Since when the newest attempt is lost; NULL: it is not."),
+            sa.Column("deleted_ms", sa.BigInteger, comment=deleted),
+            sa.Column("points_dropped_ms", sa.BigInteger, comment="When its points were dropped; NULL: they were not."),
+            sa.Column(
+                "purged",
+                sa.Boolean,
+                nullable=False,
+                server_default=sa.false(),
+                comment="Only its name is left, or will be.",
+            ),
+        ],
+        "attempts": [
+            sa.Column(
+                "reason",
+                sa.Text,
+                nullable=False,
+                server_default="",
+                comment="Why it ended, as RunCompleted said.",
+            ),
+            sa.Column("lost_ms", sa.BigInteger, comment="Since when it is lost; NULL: it is not, or ended."),
+            sa.Column(
+                "implied",
+                sa.Boolean,
+                nullable=False,
+                server_default=sa.false(),
+                comment="Nothing of it was ever heard of.",
+            ),
+        ],
+    }
