@@ -1,4 +1,7 @@
-"""The command line: `tracker_server up | serve | consume | migrate | compact | doctor | dead`. Settings come from TRACKER_…"""
+"""The command line: `tracker_server up | serve | consume | migrate | compact | purge | backup | doctor | dead`.
+
+Settings come from TRACKER_…
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tracker_server import __version__, roles
+from tracker_server.backup import back_up
 from tracker_server.bootstrap import Parts
 from tracker_server.broker.dead_letters import DeadLetters
 from tracker_server.compact import compact_all, compact_run
@@ -20,6 +25,7 @@ from tracker_server.doctor import examine
 from tracker_server.errors import BrokerUnavailable, TrackerError
 from tracker_server.garbage import search_seldom
 from tracker_server.logs import set_up_logging
+from tracker_server.purge import purge as purge_by_hand
 from tracker_server.store.engine import sqlite_path
 
 EXIT_FAILED = 1
@@ -94,6 +100,50 @@ def compact(
     finally:
         store.close()
     typer.echo(f"{done.parts:,} small chunks became {done.chunks:,}, with {done.points:,} points")
+
+
+@app.command()
+def purge(
+    now: Annotated[str, typer.Option(help="Only this deleted run, at once.", metavar="RUN")] = "",
+    experiment: Annotated[
+        str, typer.Option(help="Only this deleted experiment with its runs, at once.", metavar="EXPERIMENT")
+    ] = "",
+) -> None:
+    """Apply retention, and purge what was deleted longer ago than TRACKER_RESTORE_DAYS.
+
+    Safe beside everything else, and may be interrupted: the next purge goes on.
+    """
+    if now and experiment:
+        _fail("give --now or --experiment, not both")
+    parts = Parts(_settings(all_in_one=True))
+    try:
+        store = parts.store
+    except TrackerError as error:
+        _fail(error)
+    try:
+        store.check()
+        swept = asyncio.run(purge_by_hand(parts, run_id=now, experiment_id=experiment))
+    except TrackerError as error:
+        _fail(error)
+    finally:
+        store.close()
+    typer.echo(
+        f"{swept.runs:,} runs and {swept.experiments:,} experiments purged, {swept.points:,} points removed; "
+        f"by retention {swept.deleted:,} runs deleted, and {swept.thinned:,} without their points"
+    )
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="A file that does not exist yet.")]) -> None:
+    """Copy the embedded form's database while it is at work. docs/operations.md says how to restore it."""
+    settings = _settings(all_in_one=True)
+    if not settings.database_is_sqlite:
+        _fail("PostgreSQL is backed up with pg_dump; docs/operations.md says how")
+    try:
+        size = back_up(sqlite_path(settings.database_url), file.absolute())
+    except TrackerError as error:
+        _fail(error)
+    typer.echo(f"{file}: {size:,} bytes")
 
 
 @app.command()

@@ -46,6 +46,17 @@ class Settings(BaseSettings):
     flush_bytes: int = Field(16 * 1024**2, ge=1, description="A consumer flushes at so many bytes.")
     flush_seconds: float = Field(0.25, gt=0, le=60, description="A consumer flushes at this age of its oldest write.")
     compaction: bool = Field(True, description="Whether a consumer merges small chunks of its runs into large ones.")
+    restore_days: float = Field(
+        7.0,
+        ge=0,
+        le=36_500,
+        description="Days for which a deleted run or experiment can be restored; then it is purged.",
+    )
+    purge_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How often a consumer looks for runs to purge, and applies retention; 0: never, see `purge`.",
+    )
     database_connections: int = Field(8, ge=2, le=200, description="Connections, and threads, for reads in a server.")
     transaction_timeout_seconds: float = Field(
         30.0, gt=0, description="The database ends a transaction that stands still for so long, or a dead connection."
@@ -64,6 +75,11 @@ class Settings(BaseSettings):
     def api_key_list(self) -> tuple[str, ...]:
         """The API keys; empty: open to all."""
         return tuple(key for key in map(str.strip, self.api_keys.split(",")) if key)
+
+    @property
+    def restore_ms(self) -> int:
+        """How long what was deleted can be restored, in milliseconds."""
+        return round(self.restore_days * 86_400_000)
 
     @property
     def broker_is_memory(self) -> bool:

@@ -231,7 +231,8 @@ def _stop_run(raw: internal.Write) -> writes.UpdateRun:
 
 def _delete_run(raw: internal.Write) -> writes.UpdateRun:
     time = _time(public.DeleteRunRequest.FromString(raw.payload), raw)
-    return writes.UpdateRun(time, {"deleted_ms": time}, {}, from_outside=True)
+    # What may be purged and when is not for callers' clocks to say.
+    return writes.UpdateRun(time, {"deleted_ms": raw.accepted_at_unix_ms}, {}, from_outside=True)
 
 
 def _undelete_run(raw: internal.Write) -> writes.UpdateRun:
@@ -277,7 +278,7 @@ def _retention(retention: Retention) -> Json:
 
 def _delete_experiment(raw: internal.Write) -> writes.UpdateExperiment:
     time = _time(public.DeleteExperimentRequest.FromString(raw.payload), raw)
-    return writes.UpdateExperiment(time, {"deleted_ms": time}, {})
+    return writes.UpdateExperiment(time, {"deleted_ms": raw.accepted_at_unix_ms}, {})
 
 
 def _undelete_experiment(raw: internal.Write) -> writes.UpdateExperiment:

@@ -125,6 +125,12 @@ class WriteDeadLettered(TrackerError):
     reason = "WRITE_DEAD_LETTERED"
 
 
+class RunPurged(TrackerError):
+    """A write named by a write token was for a run that was purged; it is not stored."""
+
+    reason = "RUN_PURGED"
+
+
 class BadMigration(TrackerError):
     """The database has another revision than this server needs: run `tracker_server migrate`."""
 
@@ -135,3 +141,15 @@ class BadSetting(TrackerError):
     """A setting is wrong."""
 
     reason = "BAD_SETTING"
+
+
+class NotDeleted(TrackerError):
+    """Only what was deleted can be purged."""
+
+    reason = "NOT_DELETED"
+
+
+class BackupFailed(TrackerError):
+    """The database could not be copied."""
+
+    reason = "BACKUP_FAILED"

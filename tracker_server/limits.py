@@ -73,7 +73,7 @@ STATS_TTL_SECONDS: Final = 60
 LEASE_SECONDS: Final = 120
 """How long a run counts as alive after a sign of life."""
 RESTORE_SECONDS: Final = 7 * 86_400
-"""How long a deleted run or experiment can be restored."""
+"""How long a deleted run or experiment can be restored, unless TRACKER_RESTORE_DAYS says otherwise."""
 MAX_FILTER_LENGTH: Final = 10_000
 """Longest filter and order_by, in characters."""
 HEARTBEAT_SECONDS: Final = 30

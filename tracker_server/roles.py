@@ -106,6 +106,7 @@ def _consumer(parts: Parts) -> Consumer:
         # In one process a refusal goes straight to its caller, who may well send nothing but bad writes.
         dead_limit=not settings.broker_is_memory,
         compaction=settings.compaction,
+        purge_seconds=settings.purge_seconds,
     )
 
 
@@ -131,6 +132,7 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
             reads=reads,
             version=__version__,
             embedded=settings.embedded,
+            restore_seconds=round(settings.restore_days * 86_400),
         )
         server = GrpcServer(
             listen=settings.listen,

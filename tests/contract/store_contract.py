@@ -2,10 +2,13 @@
 
 from tests.contract.store_attempts import AttemptsContract
 from tests.contract.store_compaction import CompactionContract
+from tests.contract.store_deleting import DeletingContract
 from tests.contract.store_downsampling import DownsamplingContract
 from tests.contract.store_history import HistoryContract
 from tests.contract.store_lists import ListsContract
 from tests.contract.store_points import PointsContract
+from tests.contract.store_purging import PurgingContract
+from tests.contract.store_retention import RetentionContract
 from tests.contract.store_runs import RunsContract
 
 
@@ -17,5 +20,8 @@ class StoreContract(
     AttemptsContract,
     RunsContract,
     ListsContract,
+    DeletingContract,
+    PurgingContract,
+    RetentionContract,
 ):
     """The battery."""

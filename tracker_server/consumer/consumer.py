@@ -14,6 +14,7 @@ from tracker_server import limits
 from tracker_server.consumer.batch import Batch, BatchLimits, Reason
 from tracker_server.consumer.compactor import Compactor
 from tracker_server.consumer.flusher import ConsumerStopped, Flusher, SessionLost
+from tracker_server.consumer.purger import Purger
 from tracker_server.consumer.share import Share
 from tracker_server.errors import StoreUnavailable
 from tracker_server.invalidation import Invalidator
@@ -42,9 +43,10 @@ class Consumer:
         interval_seconds: float,
         dead_limit: bool,
         compaction: bool,
+        purge_seconds: float = 0.0,
     ) -> None:
         """interval_seconds: how often the share of partitions is renewed; dead_limit: stop when nearly all is dead;
-        compaction: merge small chunks beside the flushes."""
+        compaction: merge small chunks beside the flushes; purge_seconds: how often to look for what to purge, 0: never."""
         self._subscriber = subscriber
         self._store = store
         self._invalidator = invalidator
@@ -61,6 +63,8 @@ class Consumer:
         )
         self._compactor = Compactor(store, holds=self._holds, busy=self._busy)
         self._compaction = compaction
+        self._purger = Purger(store, invalidator, self._holds, self._busy)
+        self._purge_seconds = purge_seconds
         self._loop = asyncio.get_running_loop()
         self._flushing: asyncio.Task[None] | None = None
         self._flushing_counts: Counter[int] = Counter()
@@ -93,6 +97,8 @@ class Consumer:
         helpers = [keeper, stopped]
         if self._compaction:
             helpers.append(asyncio.create_task(self._compactor.keep(), name="compact"))
+        if self._purge_seconds:
+            helpers.append(asyncio.create_task(self._purger.keep(self._purge_seconds), name="purge"))
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -102,6 +108,7 @@ class Consumer:
             for task in (*helpers, work):
                 await _cancelled(task)
             await self._compactor.close()
+            await self._purger.close()
             if self._flushing is not None:
                 await _cancelled(self._flushing)
             await self._flusher.close()

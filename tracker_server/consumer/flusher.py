@@ -24,6 +24,7 @@ from tracker_server.store.store import Store
 
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
+_DROPPED_LOG_SECONDS = 1.0
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +61,9 @@ class Flusher:
         """Writes that had been applied before."""
         self.dead = 0
         """Writes that could not be stored."""
+        self.dropped = 0
+        """Writes to runs that were purged."""
+        self._dropped_logged = float("-inf")
 
     async def flush(self, batch: Batch) -> None:
         """Returns when the batch is stored and acknowledged.
@@ -115,10 +119,20 @@ class Flusher:
         self.flushes += 1
         self.points += outcome.points
         self.duplicates += outcome.duplicates
+        if outcome.dropped:
+            self._note_dropped(outcome.dropped)
         if self._limit is not None:
-            self._limit.note(outcome.applied + outcome.duplicates, 0)
+            self._limit.note(outcome.applied + outcome.duplicates + outcome.dropped, 0)
         if outcome.stale:
             self.refresh(outcome.stale)
+
+    def _note_dropped(self, count: int) -> None:
+        """Counts, and logs at most once a second: a job that goes on may write thousands of times a second."""
+        self.dropped += count
+        now = asyncio.get_running_loop().time()
+        if now - self._dropped_logged >= _DROPPED_LOG_SECONDS:
+            self._dropped_logged = now
+            _log.warning("writes to purged runs dropped", writes=count, since_start=self.dropped)
 
     async def _patiently(self, batch: Batch, work: Callable[[], Any]) -> Any:
         """Calls work off the loop, again and again while the database is out of reach."""

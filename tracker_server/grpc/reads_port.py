@@ -12,7 +12,7 @@ class Reads(Protocol):
 
     deadline: seconds that are left, None when the caller set none. An answer is a message, or its encoding where that
     is at hand already. Raises RunNotFound, ExperimentNotFound, StoreUnavailable, WriteNotVisible, WriteDeadLettered,
-    or InvalidRequest for a page token.
+    RunPurged, or InvalidRequest for a page token.
     """
 
     async def get_summary(

@@ -28,14 +28,15 @@ class Servicer:
         reads: Reads,
         version: str,
         embedded: bool,
+        restore_seconds: int = limits.RESTORE_SECONDS,
     ) -> None:
         self._ingest = ingest
         self._identity = identity
         self._heartbeats = heartbeats
         self._reads = reads
-        self._info = public.GetServerInfoResponse(
-            version=version, limits=advertised_limits(), embedded=embedded
-        ).SerializeToString()
+        told = advertised_limits()
+        told.restore_seconds = restore_seconds
+        self._info = public.GetServerInfoResponse(version=version, limits=told, embedded=embedded).SerializeToString()
 
     async def start_run(self, request: public.StartRunRequest, deadline: float | None) -> public.StartRunResponse:
         """Starts a run, with an id of the server's making where the caller gives none."""

@@ -32,6 +32,7 @@ CODES: Final[Mapping[type[errors.TrackerError], StatusCode]] = {
     errors.WriteRefused: StatusCode.FAILED_PRECONDITION,
     errors.WriteNotVisible: StatusCode.DEADLINE_EXCEEDED,
     errors.WriteDeadLettered: StatusCode.FAILED_PRECONDITION,
+    errors.RunPurged: StatusCode.FAILED_PRECONDITION,
     errors.BadMigration: StatusCode.FAILED_PRECONDITION,
 }
 """The errors that a caller is told of, and their codes. Whatever is not here is nobody's business: INTERNAL."""

@@ -112,6 +112,8 @@ class RunState:
     maps: dict[str, MapRegister] = field(default_factory=lambda: {name: MapRegister() for name in RUN_MAPS})
     purged: bool = False
     """Nothing is left of it but its name, and nothing that comes for it is taken."""
+    points_dropped: bool = False
+    """Its points were dropped, so no totals can be made anew from them."""
     rewound_from: int | None = None
     """The lowest step of the cuts that this flush has made or moved: totals beyond it must be made anew."""
     is_new: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from tracker.internal.v1 import envelope_pb2 as internal
@@ -55,7 +56,8 @@ class StoreReads:
         token = read_page_token(request)
         await self._until_visible(request.write_tokens, deadline)
         size = _page_size(request.page_size, limits.DEFAULT_METRIC_PAGE_SIZE, limits.MAX_METRIC_PAGE_SIZE)
-        details = await self._call(self._store.read_run, request.run_id, token.key if token else "", size)
+        read = partial(self._store.read_run, show_deleted=request.show_deleted)
+        details = await self._call(read, request.run_id, token.key if token else "", size)
         answer = answers.run_answer(details)
         if _cut(answer.metrics) or details.more_metrics:
             answer.next_page_token = page_token(request, key=answer.metrics[-1].name)
@@ -65,7 +67,7 @@ class StoreReads:
         self, request: public.ListExperimentsRequest, deadline: float | None
     ) -> public.ListExperimentsResponse | bytes:
         """See Reads."""
-        cacheable = not request.page_token and request.page_size == 0
+        cacheable = not request.page_token and request.page_size == 0 and not request.show_deleted
         return await self._through(
             request.write_tokens,
             deadline,
@@ -82,7 +84,8 @@ class StoreReads:
         size = _page_size(request.page_size, limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
         after = (token.time_unix_ms, token.key) if token else None
         statuses = [int(status) for status in request.statuses]
-        records = await self._call(self._store.list_runs, request.experiment_id, statuses, after, size + 1)
+        read = partial(self._store.list_runs, show_deleted=request.show_deleted)
+        records = await self._call(read, request.experiment_id, statuses, after, size + 1)
         answer = public.ListRunsResponse(runs=[answers.run_message(record) for record in records[:size]])
         if _cut(answer.runs) or len(records) > size:
             last = records[len(answer.runs) - 1]
@@ -176,7 +179,8 @@ class StoreReads:
     def _load_experiments(self, request: public.ListExperimentsRequest) -> bytes:
         token = read_page_token(request)
         size = _page_size(request.page_size, limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
-        records = self._store.list_experiments((token.time_unix_ms, token.key) if token else None, size + 1)
+        after = (token.time_unix_ms, token.key) if token else None
+        records = self._store.list_experiments(after, size + 1, show_deleted=request.show_deleted)
         answer = public.ListExperimentsResponse(
             experiments=[answers.experiment_message(record) for record in records[:size]]
         )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from tracker.internal.v1 import envelope_pb2 as internal
-from tracker_server.errors import WriteDeadLettered, WriteNotVisible
+from tracker_server.errors import RunPurged, WriteDeadLettered, WriteNotVisible
 from tracker_server.model.ranges import EMPTY, Ranges
 from tracker_server.store.ledger import WriterSets
 from tracker_server.tokens import read_write_token
@@ -23,8 +23,8 @@ DEFAULT_DEADLINE_SECONDS = 10.0
 async def until_visible(tokens: Sequence[str], deadline: float | None, applied: Applied) -> None:
     """Returns once every write is applied.
 
-    Raises WriteNotVisible, naming what is still missing, when `deadline` seconds do not suffice, and WriteDeadLettered
-    at once for a write that lies in the dead-letter queue.
+    Raises WriteNotVisible, naming what is still missing, when `deadline` seconds do not suffice; at once WriteDeadLettered
+    for a write that lies in the dead-letter queue, and RunPurged for one to a run that was purged.
     """
     missing = [read_write_token(token) for token in tokens]
     seconds = DEFAULT_DEADLINE_SECONDS if deadline is None else deadline
@@ -56,6 +56,9 @@ async def _still_missing(tokens: Sequence[internal.WriteToken], applied: Applied
 
 
 def _is_applied(token: internal.WriteToken, known: WriterSets) -> bool:
+    if known.purged:
+        message = f"run {token.scope_id!r} was deleted and is purged: what is written to it is not stored"
+        raise RunPurged(message, run_id=token.scope_id)
     if token.closes and (known.final_sequence is None or known.final_sequence < token.sequence):
         return False
     missing = known.applied.missing(token.sequence) if token.closes else _alone(token.sequence, known.applied)

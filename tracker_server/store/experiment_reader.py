@@ -34,15 +34,24 @@ from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.run_reader import list_runs
 from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import experiments, runs, series
+from tracker_server.store.visible import run_count, undeleted_runs, visible_experiments, visible_runs
 
 _DAY_MS = 86_400_000
 _MANY_RUNS = 1_000
 """From so many runs on, an experiment's series are read in one go."""
 
 
-def list_experiments(connection: Connection, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
+def list_experiments(
+    connection: Connection, after: tuple[int, str] | None, size: int, *, show_deleted: bool
+) -> list[ExperimentRecord]:
     """Experiments, newest first, that follow `after` (created_ms, experiment_id) in that order."""
-    query = _experiments().order_by(experiments.c.created_ms.desc(), experiments.c.experiment_id.desc()).limit(size)
+    visible = visible_experiments(show_deleted=show_deleted)
+    query = (
+        _experiments()
+        .where(visible)
+        .order_by(experiments.c.created_ms.desc(), experiments.c.experiment_id.desc())
+        .limit(size)
+    )
     if after is not None:
         query = query.where(tuple_(experiments.c.created_ms, experiments.c.experiment_id) < after)
     return [_record(row) for row in connection.execute(query)]
@@ -50,12 +59,13 @@ def list_experiments(connection: Connection, after: tuple[int, str] | None, size
 
 def summarize(connection: Connection, experiment_id: str, after: str, size: int, read_ms: int) -> ExperimentSummary:
     """An experiment with a page of its metrics, those whose names follow `after`. Raises ExperimentNotFound."""
-    row = connection.execute(_experiments().where(experiments.c.experiment_id == experiment_id)).one_or_none()
+    own = experiments.c.experiment_id == experiment_id
+    row = connection.execute(_experiments().where(own, visible_experiments())).one_or_none()
     if row is None:
         raise ExperimentNotFound(f"no experiment {experiment_id!r}", experiment_id=experiment_id)
     counts = (
         select(runs.c.status, func.count())
-        .where(runs.c.experiment_id == experiment_id)
+        .where(runs.c.experiment_id == experiment_id, undeleted_runs())
         .group_by(runs.c.status)
         .order_by(runs.c.status)
     )
@@ -65,7 +75,7 @@ def summarize(connection: Connection, experiment_id: str, after: str, size: int,
         run_counts=[(status, count) for status, count in connection.execute(counts)],
         metrics=metrics[:size],
         more_metrics=len(metrics) > size,
-        newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS),
+        newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS, undeleted_runs()),
         read_ms=read_ms,
     )
 
@@ -79,20 +89,23 @@ def dashboard_stats(connection: Connection, read_ms: int) -> DashboardStats:
             func.count(),
             func.coalesce(func.sum(case((runs.c.status == Status.RUNNING, 1), else_=0)), 0),
             func.coalesce(func.sum(case((today, 1), else_=0)), 0),
-        ).select_from(runs)
+        )
+        .select_from(runs)
+        .where(visible_runs())
     ).one()
-    listed = connection.execute(select(func.count()).select_from(experiments).where(_is_listed())).scalar_one()
+    listed = connection.execute(
+        select(func.count()).select_from(experiments).where(_is_listed(), visible_experiments())
+    ).scalar_one()
     return DashboardStats(listed, row[0], int(row[1]), int(row[2]), read_ms)
 
 
 def _experiments() -> Select[Any]:
-    count = select(func.count()).where(runs.c.experiment_id == experiments.c.experiment_id).scalar_subquery()
-    return select(*experiments.c, count.label("run_count")).where(_is_listed())
+    return select(*experiments.c, run_count().label("run_count")).where(_is_listed())
 
 
 def _is_listed() -> ColumnElement[bool]:
     """The default experiment has always been there, but shows only once there is something in it."""
-    has_runs = exists().where(runs.c.experiment_id == experiments.c.experiment_id)
+    has_runs = exists().where(runs.c.experiment_id == experiments.c.experiment_id, undeleted_runs())
     was_changed = cast(experiments.c.registers, Text) != "{}"
     return or_(experiments.c.experiment_id != DEFAULT_EXPERIMENT, has_runs, was_changed)
 
@@ -138,6 +151,7 @@ def _finals(experiment_id: str) -> Select[Any]:
         .join(runs, runs.c.run_id == series.c.run_id)
         .where(
             runs.c.experiment_id == experiment_id,
+            undeleted_runs(),
             or_(given, and_(series.c.last_kind.is_not(None), series.c.stale == false())),
         )
     )
@@ -240,6 +254,7 @@ def _stale_values(connection: Connection, experiment_id: str, after: str) -> dic
         .join(runs, runs.c.run_id == series.c.run_id)
         .where(
             runs.c.experiment_id == experiment_id,
+            undeleted_runs(),
             series.c.stale,
             series.c.final_kind.is_(None),
             series.c.name > after,

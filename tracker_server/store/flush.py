@@ -35,6 +35,8 @@ class Outcome:
     """What is cached and must be loaded anew; see scopes.py."""
     stale: tuple[tuple[str, str], ...]
     """Run and metric of the series whose totals a cut has made stale."""
+    dropped: int = 0
+    """Writes to purged runs, which were left out."""
 
 
 def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
@@ -44,10 +46,11 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     """
     ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
     writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
+    book.load(connection, writes)
+    asked, writes = len(writes), [write for write in writes if book.is_taken(write)]
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
     fresh = [write for write in ordered if ledger.admit(write)]
-    book.load(connection, writes)
     for write in fresh:
         ledger.note(write)
         book.apply(write)
@@ -66,7 +69,8 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     points.save(connection)
     ledger.save(connection)
     stored = sum(write.points for write in fresh)
-    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), tuple(points.stale()))
+    duplicates, dropped = len(writes) - len(fresh), asked - len(writes)
+    return Outcome(len(fresh), duplicates, stored, frozenset(scopes), tuple(points.stale()), dropped)
 
 
 def _add_points(

@@ -15,6 +15,7 @@ from tracker_server.store.point_reader import NO_POINTS, Points, SeriesReader, S
 from tracker_server.store.run_reader import run_not_found
 from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import runs, series
+from tracker_server.store.visible import visible_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def _following(index: int, points: Points, before: Position) -> Position:
 
 
 def _run_cuts(connection: Connection, run_ids: Sequence[str]) -> dict[str, Cuts]:
-    found = connection.execute(select(runs.c.run_id, runs.c.cuts).where(runs.c.run_id.in_(run_ids)))
+    wanted = runs.c.run_id.in_(run_ids), visible_runs()
+    found = connection.execute(select(runs.c.run_id, runs.c.cuts).where(*wanted))
     cuts = {row.run_id: tuple((attempt, step) for attempt, step in row.cuts or ()) for row in found}
     missing = [run_id for run_id in run_ids if run_id not in cuts]
     if missing:

@@ -15,6 +15,7 @@ from tracker_server.model.ranges import EMPTY, Ranges
 from tracker_server.model.writes import CloseWriter, Heartbeat, LogPoints, UpdateExperiment, Write
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import experiment_writers, writers
+from tracker_server.store.visible import purged_runs
 
 _MAX_COUNT = 2**63 - 1
 """What the column holds."""
@@ -59,6 +60,12 @@ class WriterSets:
     applied: Ranges
     dead: Ranges
     final_sequence: int | None
+    purged: bool = False
+    """Nothing is known of it: its run was purged, and nothing that comes is stored."""
+
+
+NOTHING_LEFT = WriterSets(EMPTY, EMPTY, None, purged=True)
+"""Of the writers of a purged run."""
 
 
 class Ledger:
@@ -68,6 +75,7 @@ class Ledger:
         self._bulk = bulk
         self._runs: dict[tuple[str, str], WriterState] = {}
         self._experiments: dict[tuple[str, str], WriterState] = {}
+        self._purged: set[str] = set()
         self._by_run: defaultdict[str, list[WriterState]] | None = None
         """The states of self._runs by run, made when first asked for: after every write was admitted."""
 
@@ -165,10 +173,13 @@ class Ledger:
         experiment_keys = {(write.scope_id, write.writer_id) for write in named if write.experiment}
         self._runs = _load(connection, writers, "run_id", run_keys)
         self._experiments = _load(connection, experiment_writers, "experiment_id", experiment_keys)
+        self._purged = purged_runs(connection, {run_id for run_id, _ in run_keys})
 
     def mark_dead(self, write: DeadWrite) -> None:
         """Puts a write into its writer's dead set, unless it was applied after all, or can have no place there."""
         if write.sequence < 1 or not (_is_id(write.scope_id) and _is_id(write.writer_id)):
+            return
+        if not write.experiment and write.scope_id in self._purged:
             return
         state = self._get(self._experiments if write.experiment else self._runs, write.scope_id, write.writer_id)
         if write.sequence not in state.applied:

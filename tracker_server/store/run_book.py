@@ -27,6 +27,7 @@ class RunBook:
     def __init__(self, bulk: Bulk) -> None:
         self._bulk = bulk
         self.runs: dict[str, RunState] = {}
+        self._purged: set[str] = set()
         self._stored_experiment: dict[str, str] = {}
         self._experiment_updates: dict[str, list[tuple[Write, UpdateExperiment]]] = {}
         self._named: dict[str, int] = {}
@@ -44,10 +45,17 @@ class RunBook:
             if ids:
                 for row in connection.execute(select(*columns).where(runs.c.run_id.in_(sorted(ids)))).mappings():
                     self.runs[row["run_id"]] = _run_state(row)
+        self._purged = {run_id for run_id, run in self.runs.items() if run.purged}
+        for run_id in self._purged:
+            del self.runs[run_id]
         self._stored_experiment = {run_id: run.experiment_id for run_id, run in self.runs.items()}
         if self.runs:
             for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(sorted(self.runs)))).mappings():
                 self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
+
+    def is_taken(self, write: Write) -> bool:
+        """Whether there is a place for it: nothing that comes for a purged run is stored."""
+        return isinstance(write.body, UpdateExperiment) or write.scope_id not in self._purged
 
     def apply(self, write: Write) -> None:
         """Applies what a new write does to its run or experiment; points are not this book's business."""
@@ -79,12 +87,14 @@ class RunBook:
         for write in writes:
             if isinstance(write.body, UpdateExperiment):
                 scopes |= {experiment_scope(write.scope_id), EXPERIMENT_LIST}
+                if "deleted_ms" in write.body.fields:
+                    scopes.add(STATS)
             elif run := self.runs.get(write.scope_id):
                 scopes.add(experiment_scope(run.experiment_id))
                 stored = self._stored_experiment.get(run.run_id)
                 if stored is not None and stored != run.experiment_id:
                     scopes.add(experiment_scope(stored))
-                if run.is_new or stored != run.experiment_id or isinstance(write.body, StartRun | CompleteRun):
+                if run.is_new or stored != run.experiment_id or _changes_lists(write):
                     scopes |= {EXPERIMENT_LIST, STATS}
                 if isinstance(write.body, CompleteRun) or run.newest.stands != run.status_stored:
                     scopes.add(STATS)
@@ -157,6 +167,11 @@ class RunBook:
         self._bulk.update(connection, experiments, [{"experiment_id": name, **_register_columns(fields, maps)}])
 
 
+def _changes_lists(write: Write) -> bool:
+    body = write.body
+    return isinstance(body, StartRun | CompleteRun) or (isinstance(body, UpdateRun) and "deleted_ms" in body.fields)
+
+
 def _run_state(row: RowMapping) -> RunState:
     run = RunState(
         run_id=row["run_id"],
@@ -169,6 +184,7 @@ def _run_state(row: RowMapping) -> RunState:
         newest_stored=row["attempt"],
         status_stored=row["status"],
         purged=row["purged"],
+        points_dropped=row["points_dropped_ms"] is not None,
         is_new=False,
         counters_changed=False,
     )

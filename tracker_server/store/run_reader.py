@@ -25,9 +25,11 @@ def run_record(row: Sequence[Any]) -> RunRecord:
     return RunRecord(*row[: len(RUN_COLUMNS)])
 
 
-def read_run(connection: Connection, run_id: str, after: str, size: int, read_ms: int) -> RunDetails:
+def read_run(
+    connection: Connection, run_id: str, after: str, size: int, read_ms: int, visible: ColumnElement[bool]
+) -> RunDetails:
     """A run with a page of its metrics, those whose names follow `after`. Raises RunNotFound."""
-    row = connection.execute(select(*RUN_COLUMNS, runs.c.cuts).where(runs.c.run_id == run_id)).one_or_none()
+    row = connection.execute(select(*RUN_COLUMNS, runs.c.cuts).where(runs.c.run_id == run_id, visible)).one_or_none()
     if row is None:
         raise run_not_found([run_id])
     states = _series_page(connection, run_id, after, size + 1)
@@ -48,9 +50,10 @@ def list_runs(
     statuses: Collection[int],
     after: tuple[int, str] | None,
     size: int,
+    visible: ColumnElement[bool],
 ) -> list[RunRecord]:
-    """Runs, newest first, that follow `after` (created_ms, run_id) in that order."""
-    query = select(*RUN_COLUMNS).order_by(runs.c.created_ms.desc(), runs.c.run_id.desc()).limit(size)
+    """Runs, newest first, that follow `after` (created_ms, run_id) in that order. visible: see visible.py."""
+    query = select(*RUN_COLUMNS).where(visible).order_by(runs.c.created_ms.desc(), runs.c.run_id.desc()).limit(size)
     if experiment_id:
         query = query.where(runs.c.experiment_id == experiment_id)
     if statuses:

@@ -80,7 +80,8 @@ class SeriesBook:
         """Marks the series of a run in which an explicit cut may supersede points that were counted."""
         for state in self._series[run.run_id].values():
             last = state.totals.last
-            if run.rewound_from is not None and last is not None and last.step >= run.rewound_from:
+            goes_back = run.rewound_from is not None and last is not None and last.step >= run.rewound_from
+            if goes_back and not run.points_dropped:
                 state.stale = True
                 state.touch()
 
@@ -95,7 +96,7 @@ class SeriesBook:
         first_step = int(frame.steps[0])
         if attempt > 0:
             for state in states:
-                _cut(state, attempt, first_step)
+                _cut(run, state, attempt, first_step)
         live = [live_until(attempt, state.cuts, run.cuts) for state in states]
         for state, totals in zip(states, frame_totals(frame, live), strict=True):
             state.totals = state.totals.merged(totals)
@@ -156,13 +157,14 @@ class SeriesBook:
         return state
 
 
-def _cut(state: SeriesState, attempt: int, first_step: int) -> None:
+def _cut(run: RunState, state: SeriesState, attempt: int, first_step: int) -> None:
     before = dict(state.cuts).get(attempt)
     if before is not None and before <= first_step:
         return
     state.cuts = lowered(state.cuts, attempt, first_step)
     last = state.totals.last
-    if supersedes_older(state.cuts, attempt) and last is not None and last.step >= first_step:
+    counted_beyond = supersedes_older(state.cuts, attempt) and last is not None and last.step >= first_step
+    if counted_beyond and not run.points_dropped:
         # Points that were counted may be superseded now.
         state.stale = True
 

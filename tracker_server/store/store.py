@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select, tuple_
 
 from tracker_server.config import Settings
+from tracker_server.errors import ExperimentNotFound, RunNotFound
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
@@ -29,26 +30,42 @@ from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted,
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
-from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
+from tracker_server.store.ledger import NOTHING_LEFT, DeadWrite, Ledger, WriterSets
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
+from tracker_server.store.purging import Purging
+from tracker_server.store.retention import Retention
 from tracker_server.store.series_book import series_row, series_state
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
 from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
+from tracker_server.store.visible import explain, purged_runs, visible_runs
 
 
 class Store:
     """Both sides of the database. Methods raise StoreUnavailable when it is out of reach."""
 
-    def __init__(self, writer: Engine, reader: Engine, bulk: Bulk, partitions: int, lock: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        bulk: Bulk,
+        partitions: int,
+        restore_ms: int,
+        lock: int | None = None,
+    ) -> None:
+        """restore_ms: how long what was deleted can be restored, in milliseconds."""
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
         self.partitions = partitions
         """How many there are."""
+        self.restore_ms = restore_ms
+        """How long what was deleted can be restored, in milliseconds."""
         self._lock = lock
         self._series = SeriesCache()
+        self.purging = Purging(self._locked, self._snapshot, bulk, partitions, self._partition_of)
+        self.retention = Retention(self._locked, self._snapshot, self._apply, self._partition_of)
 
     # ------------------------------------------------------------ writing, by the consumer
 
@@ -92,11 +109,13 @@ class Store:
             # Two statements of this transaction see two states: a compaction between them would take chunks away.
             self._bulk.lock_chunks(connection, run_id)
             query = (
-                select(series, runs.c.cuts.label("run_cuts"))
+                select(series, runs.c.cuts.label("run_cuts"), runs.c.points_dropped_ms)
                 .join(runs, runs.c.run_id == series.c.run_id)
                 .where(series.c.run_id == run_id, series.c.name == name)
             )
-            row = connection.execute(query).mappings().one()
+            row = connection.execute(query).mappings().one_or_none()
+            if row is None or row["points_dropped_ms"] is not None:
+                return  # purged meanwhile, or nothing to make them from
             state = series_state(dict(row))
             if state.stale:
                 cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
@@ -133,34 +152,49 @@ class Store:
     # ------------------------------------------------------------ reading, by the server
 
     def applied(self, keys: Collection[tuple[str, str]], *, experiments: bool) -> Mapping[tuple[str, str], WriterSets]:
-        """What has been applied of these (run or experiment, writer) pairs. Unknown pairs are left out."""
+        """What has been applied of these (run or experiment, writer) pairs. Unknown pairs are left out, but for those of
+        purged runs."""
         table = experiment_writers if experiments else writers
         scope = table.c.experiment_id if experiments else table.c.run_id
         query = select(scope, table).where(tuple_(scope, table.c.writer_id).in_(sorted(keys)))
         with self._snapshot() as connection:
-            return {
+            found = {
                 (row[0], row.writer_id): WriterSets(
                     Ranges.parse(row.applied), Ranges.parse(row.dead), None if experiments else row.final_sequence
                 )
                 for row in connection.execute(query)
             }
+            if not experiments and (unknown := set(keys) - found.keys()):
+                purged = purged_runs(connection, {run_id for run_id, _ in unknown})
+                found |= {key: NOTHING_LEFT for key in unknown if key[0] in purged}
+            return found
 
-    def read_run(self, run_id: str, after: str, size: int) -> RunDetails:
+    def read_run(self, run_id: str, after: str, size: int, *, show_deleted: bool = False) -> RunDetails:
         """A run with a page of its metrics. Raises RunNotFound."""
         with self._snapshot() as connection:
-            return run_reader.read_run(connection, run_id, after, size, now_ms())
+            visible = visible_runs(show_deleted=show_deleted)
+            return run_reader.read_run(connection, run_id, after, size, now_ms(), visible)
 
     def list_runs(
-        self, experiment_id: str, statuses: Collection[int], after: tuple[int, str] | None, size: int
+        self,
+        experiment_id: str,
+        statuses: Collection[int],
+        after: tuple[int, str] | None,
+        size: int,
+        *,
+        show_deleted: bool = False,
     ) -> list[RunRecord]:
         """Runs, newest first."""
         with self._snapshot() as connection:
-            return run_reader.list_runs(connection, experiment_id, statuses, after, size)
+            visible = visible_runs(show_deleted=show_deleted)
+            return run_reader.list_runs(connection, experiment_id, statuses, after, size, visible)
 
-    def list_experiments(self, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
+    def list_experiments(
+        self, after: tuple[int, str] | None, size: int, *, show_deleted: bool = False
+    ) -> list[ExperimentRecord]:
         """Experiments, newest first."""
         with self._snapshot() as connection:
-            return experiment_reader.list_experiments(connection, after, size)
+            return experiment_reader.list_experiments(connection, after, size, show_deleted=show_deleted)
 
     def summarize(self, experiment_id: str, after: str, size: int) -> ExperimentSummary:
         """An experiment with a page of its metrics. Raises ExperimentNotFound."""
@@ -204,17 +238,28 @@ class Store:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
             return flush(connection, self._bulk, cache, batch)
 
+    def _apply(self, connection: Connection, batch: Sequence[Write]) -> Outcome:
+        return flush(connection, self._bulk, SeriesCache(), batch)
+
+    def _partition_of(self, scope_id: str) -> int:
+        return partition_of(scope_id, self.partitions)
+
+    def _transaction(self, scope_ids: Collection[str]) -> AbstractContextManager[Connection]:
+        return self._locked({self._partition_of(scope_id) for scope_id in scope_ids})
+
     @contextmanager
-    def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
+    def _locked(self, partitions: Collection[int]) -> Iterator[Connection]:
         with guard(), self._writer.begin() as connection:
-            partitions = {partition_of(scope_id, self.partitions) for scope_id in scope_ids}
             self._bulk.lock_partitions(connection, sorted(partitions))
             yield connection
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
         with guard(), self._reader.begin() as connection:
-            yield connection
+            try:
+                yield connection
+            except (RunNotFound, ExperimentNotFound) as error:
+                raise explain(connection, error, self.restore_ms) from None
 
 
 def open_store(settings: Settings, process_name: str) -> Store:
@@ -225,8 +270,8 @@ def open_store(settings: Settings, process_name: str) -> Store:
     if settings.database_is_sqlite:
         return _open_sqlite(sqlite_path(settings.database_url), settings)
     timeout = settings.transaction_timeout_seconds
-    # A consumer flushes, refreshes and compacts from one thread each; everybody else only reads.
-    writer = postgres_engine(settings.database_url, name=process_name, connections=3, timeout_seconds=timeout)
+    # A consumer flushes, refreshes, compacts and purges from one thread each; everybody else only reads.
+    writer = postgres_engine(settings.database_url, name=process_name, connections=4, timeout_seconds=timeout)
     reader = postgres_engine(
         settings.database_url,
         name=process_name,
@@ -234,7 +279,7 @@ def open_store(settings: Settings, process_name: str) -> Store:
         timeout_seconds=timeout,
         isolation="REPEATABLE READ",
     )
-    return Store(writer, reader, PostgresBulk(), settings.partitions)
+    return Store(writer, reader, PostgresBulk(), settings.partitions, settings.restore_ms)
 
 
 def now_ms() -> int:
@@ -245,7 +290,7 @@ def now_ms() -> int:
 def _open_sqlite(path: Path, settings: Settings) -> Store:
     lock = lock_file(path)
     readers = sqlite_readers(path, connections=settings.database_connections)
-    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lock)
+    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, settings.restore_ms, lock)
     try:
         store.migrate()
     except BaseException:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
@@ -59,6 +60,12 @@ experiments = Table(
     Column("retention", _json, comment="Days: {delete_runs_after_days, drop_points_after_days}; NULL: for ever."),
     Column("deleted_ms", BigInteger, comment="When it was deleted; NULL: it was not, or was restored."),
     Index("experiments_by_age", "created_ms", "experiment_id"),
+    Index(
+        "experiments_deleted",
+        "experiment_id",
+        postgresql_where=text("deleted_ms IS NOT NULL"),
+        sqlite_where=text("deleted_ms IS NOT NULL"),
+    ),
 )
 
 runs = Table(
@@ -97,6 +104,15 @@ runs = Table(
     Column("purged", Boolean, nullable=False, server_default="0", comment="Only its name is left, or will be."),
     Index("runs_by_experiment", "experiment_id", "created_ms", "run_id"),
     Index("runs_by_age", "created_ms", "run_id"),
+    # Without those that were purged whole: they have no experiment.
+    Index(
+        "runs_deleted",
+        "experiment_id",
+        "deleted_ms",
+        "run_id",
+        postgresql_where=text("deleted_ms IS NOT NULL AND experiment_id <> ''"),
+        sqlite_where=text("deleted_ms IS NOT NULL AND experiment_id <> ''"),
+    ),
     Index("runs_to_stop", "run_id", postgresql_where=Column("stop_requested"), sqlite_where=Column("stop_requested")),
     postgresql_with={"fillfactor": 70},
 )

@@ -45,10 +45,18 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": 70},
     )
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
+    for name, (table, names, where) in _DELETED.items():
+        op.create_index(name, table, names, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(f"CREATE OR REPLACE VIEW metric_points AS {_LIVE_POINTS} AND {_VISIBLE}")
 
 
 def downgrade() -> None:
     """Takes them away."""
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(f"CREATE OR REPLACE VIEW metric_points AS {_LIVE_POINTS}")
+    for name, (table, _, _) in _DELETED.items():
+        op.drop_index(name, table)
     for table in ("run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():
@@ -112,3 +120,51 @@ def _columns() -> dict[str, list[sa.Column[object]]]:
             ),
         ],
     }
+
+
+_DELETED = {
+    "experiments_deleted": ("experiments", ["experiment_id"], "deleted_ms IS NOT NULL"),
+    "runs_deleted": (
+        "runs",
+        ["experiment_id", "deleted_ms", "run_id"],
+        "deleted_ms IS NOT NULL AND experiment_id <> ''",
+    ),
+}
+"""Indexes of what is deleted: name, table, columns, condition."""
+_LIVE_POINTS = """
+SELECT c.run_id, s.name, c.attempt, p.step, p.time_unix_ms,
+       -- Times are held to years 1 to 9999 on the way in; the guard is for rows that came otherwise.
+       CASE WHEN p.time_unix_ms BETWEEN -62135596800000 AND 253402300799999
+            THEN to_timestamp(p.time_unix_ms / 1000.0) END AS time,
+       p.value
+FROM series s
+JOIN runs r ON r.run_id = s.run_id
+JOIN (SELECT run_id, series_no, attempt, first_step, first_ms,
+             step_offsets, time_offsets, wide_steps, wide_times, point_values FROM chunks
+      UNION ALL
+      SELECT run_id, series_no, attempt, first_step, first_ms,
+             step_offsets, time_offsets, wide_steps, wide_times, point_values FROM chunk_tail) c
+  ON c.run_id = s.run_id AND c.series_no = s.series_no
+CROSS JOIN LATERAL (
+    SELECT min(cut.from_step) AS until
+    FROM (SELECT (k->>0)::bigint AS attempt, (k->>1)::bigint AS from_step
+          FROM jsonb_array_elements(CASE WHEN c.attempt > 0 AND jsonb_typeof(s.cuts) = 'array' THEN s.cuts ELSE '[]' END) k
+          UNION ALL
+          SELECT (k->>0)::bigint, (k->>1)::bigint
+          FROM jsonb_array_elements(CASE WHEN jsonb_typeof(r.cuts) = 'array' THEN r.cuts ELSE '[]' END) k) cut
+    WHERE cut.attempt > c.attempt
+) live
+CROSS JOIN LATERAL (
+    SELECT coalesce(u.whole_step, c.first_step + u.step_offset) AS step,
+           coalesce(u.whole_time, c.first_ms + u.time_offset) AS time_unix_ms,
+           u.value
+    FROM unnest(c.step_offsets, c.time_offsets, c.wide_steps, c.wide_times, c.point_values)
+         AS u (step_offset, time_offset, whole_step, whole_time, value)
+) p
+WHERE (live.until IS NULL OR p.step < live.until)
+"""
+"""The view as the first revision made it."""
+_VISIBLE = """r.deleted_ms IS NULL AND NOT EXISTS (
+    SELECT FROM experiments e WHERE e.experiment_id = r.experiment_id AND e.deleted_ms IS NOT NULL
+)"""
+"""What is deleted is not in it."""
