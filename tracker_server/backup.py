@@ -8,7 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from tracker_server.errors import BackupFailed
+from tracker_server.errors import TrackerError
+
+
+class BackupFailed(TrackerError):
+    """The database could not be copied."""
+
+    reason = "BACKUP_FAILED"
 
 
 def back_up(database: Path, target: Path) -> int:

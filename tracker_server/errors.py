@@ -141,15 +141,3 @@ class BadSetting(TrackerError):
     """A setting is wrong."""
 
     reason = "BAD_SETTING"
-
-
-class NotDeleted(TrackerError):
-    """Only what was deleted can be purged."""
-
-    reason = "NOT_DELETED"
-
-
-class BackupFailed(TrackerError):
-    """The database could not be copied."""
-
-    reason = "BACKUP_FAILED"

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from tracker_server.bootstrap import Parts
 from tracker_server.consumer.purger import Purger, Swept
-from tracker_server.errors import ExperimentNotFound, NotDeleted, RunNotFound
+from tracker_server.errors import ExperimentNotFound, RunNotFound, TrackerError
 from tracker_server.invalidation import Invalidator
 from tracker_server.store.store import Store
+
+
+class NotDeleted(TrackerError):
+    """Only what was deleted can be purged."""
+
+    reason = "NOT_DELETED"
 
 
 async def purge(parts: Parts, *, run_id: str = "", experiment_id: str = "") -> Swept:

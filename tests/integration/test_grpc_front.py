@@ -118,6 +118,7 @@ async def test_reads_are_told_the_deadline_less_the_way_back(front: Front, chann
         (errors.StoreUnavailable(), grpc.StatusCode.UNAVAILABLE, 2.0),
         (errors.WriteNotVisible(), grpc.StatusCode.DEADLINE_EXCEEDED, 1.0),
         (errors.WriteDeadLettered(), grpc.StatusCode.FAILED_PRECONDITION, None),
+        (errors.RunPurged(), grpc.StatusCode.FAILED_PRECONDITION, None),
         (errors.BadMigration(), grpc.StatusCode.FAILED_PRECONDITION, None),
         (errors.BrokerUnavailable(), grpc.StatusCode.UNAVAILABLE, 1.0),
         (errors.QueueFull(), grpc.StatusCode.RESOURCE_EXHAUSTED, 2.0),

@@ -95,6 +95,7 @@ _CLASSES = {
     "WRITE_REFUSED": errors.FailedPrecondition,
     "WRITE_NOT_VISIBLE": errors.DeadlineExceeded,
     "WRITE_DEAD_LETTERED": errors.FailedPrecondition,
+    "RUN_PURGED": errors.FailedPrecondition,
     "WRONG_REVISION": errors.FailedPrecondition,
 }
 

@@ -10,11 +10,13 @@ import pytest
 
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import errors
+from tracker_server.backup import BackupFailed
 from tracker_server.cli import EXIT_FAILED, EXIT_STOPPED, app, dead_app
 from tracker_server.config import Settings
 from tracker_server.consumer.flusher import ConsumerStopped
 from tracker_server.grpc.servicer import advertised_limits
 from tracker_server.grpc.status_map import CODES
+from tracker_server.purge import NotDeleted
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGES = [_ROOT / "README.md", _ROOT / "CHANGELOG.md", *sorted((_ROOT / "docs").glob("*.md"))]
@@ -90,6 +92,8 @@ def test_every_error_reason() -> None:
     at_the_terminal = {row[0]: row[1:3] for row in _rows(rest, "reason")}
     assert at_the_terminal == {
         f"`{errors.BadSetting.reason}`": [f"`{errors.BadSetting.__name__}`", str(EXIT_FAILED)],
+        f"`{NotDeleted.reason}`": [f"`{NotDeleted.__name__}`", str(EXIT_FAILED)],
+        f"`{BackupFailed.reason}`": [f"`{BackupFailed.__name__}`", str(EXIT_FAILED)],
         f"`{ConsumerStopped.reason}`": [f"`{ConsumerStopped.__name__}`", str(EXIT_STOPPED)],
     }
     documented = {name.strip("`") for name in to_callers | at_the_terminal}
