@@ -105,7 +105,8 @@ def _experiments() -> Select[Any]:
 
 def _is_listed() -> ColumnElement[bool]:
     """The default experiment has always been there, but shows only once there is something in it."""
-    has_runs = exists().where(runs.c.experiment_id == experiments.c.experiment_id, undeleted_runs())
+    # Named, and not joined: PostgreSQL knows then that few runs, or many, are there.
+    has_runs = exists().where(runs.c.experiment_id == DEFAULT_EXPERIMENT, undeleted_runs())
     was_changed = cast(experiments.c.registers, Text) != "{}"
     return or_(experiments.c.experiment_id != DEFAULT_EXPERIMENT, has_runs, was_changed)
 

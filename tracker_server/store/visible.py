@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, false, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
 
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound, RunNotFound
@@ -19,10 +19,10 @@ def visible_runs(*, show_deleted: bool = False) -> ColumnElement[bool]:
     """
     if show_deleted:
         return runs.c.purged == false()
-    # Whatever is purged was deleted.
-    deleted = select(literal(1)).select_from(experiments).correlate(runs)
-    its_own = deleted.where(experiments.c.experiment_id == runs.c.experiment_id, experiments.c.deleted_ms.is_not(None))
-    return and_(undeleted_runs(), ~exists(its_own))
+    # Whatever is purged was deleted. NOT IN reads the few deleted experiments once, and leaves PostgreSQL the plan that it
+    # has without; NOT EXISTS, a join to it, made it read and sort all runs of an experiment for the first page.
+    deleted = select(experiments.c.experiment_id).where(experiments.c.deleted_ms.is_not(None))
+    return and_(undeleted_runs(), runs.c.experiment_id.not_in(deleted))
 
 
 def undeleted_runs() -> ColumnElement[bool]:
