@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import calls, copy_rows, forms, ingest, reads, scale, training
+from benchmarks import calls, copy_rows, forms, ingest, purging, reads, scale, training
 from benchmarks.figures import Figure, machine, table, write_json
 from benchmarks.forms import Form
 
@@ -129,6 +129,7 @@ def _under_load(form: Form, share: int) -> Iterator[Figure]:
     yield Figure(
         f"{form.name}: memory of the server after all this", server, "MiB", bar="200 MiB", reached=server <= 200
     )
+    yield from purging.figures(form, points, points)
 
 
 def main() -> None:
