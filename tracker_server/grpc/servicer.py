@@ -135,6 +135,13 @@ class Servicer:
         validate(request)
         return await self._reads.list_runs(request, deadline)
 
+    async def list_metrics(
+        self, request: public.ListMetricsRequest, deadline: float | None
+    ) -> public.ListMetricsResponse | bytes:
+        """Names of metrics."""
+        validate(request)
+        return await self._reads.list_metrics(request, deadline)
+
     async def get_metric_history(
         self, request: public.GetMetricHistoryRequest, deadline: float | None
     ) -> public.GetMetricHistoryResponse | bytes:

@@ -129,6 +129,14 @@ class AcrossRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedMetric:
+    """One metric of an experiment, or of all."""
+
+    name: str
+    run_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentSummary:
     """An experiment at a glance."""
 

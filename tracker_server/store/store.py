@@ -17,13 +17,15 @@ from tracker_server.model.records import (
     ExperimentRecord,
     ExperimentSummary,
     HistoryPage,
+    ListedMetric,
+    MetricRecord,
     Position,
     RunDetails,
-    RunRecord,
 )
+from tracker_server.model.typed_json import Json
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
-from tracker_server.store import experiment_reader, run_reader, schema
+from tracker_server.store import experiment_reader, run_list, run_reader, schema
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
@@ -32,6 +34,7 @@ from tracker_server.store.history_reader import HistoryQuery, read_history
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
+from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
 from tracker_server.store.series_book import series_row, series_state
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
@@ -150,12 +153,21 @@ class Store:
         with self._snapshot() as connection:
             return run_reader.read_run(connection, run_id, after, size, now_ms())
 
-    def list_runs(
-        self, experiment_id: str, statuses: Collection[int], after: tuple[int, str] | None, size: int
-    ) -> list[RunRecord]:
-        """Runs, newest first."""
+    def find_runs(
+        self, query: RunQuery, after: RunPlace | None, size: int, metrics: Sequence[str] = ()
+    ) -> tuple[list[FoundRun], Mapping[str, list[MetricRecord]]]:
+        """Runs that meet a condition, in the order asked for, and what each has of these metrics."""
         with self._snapshot() as connection:
-            return run_reader.list_runs(connection, experiment_id, statuses, after, size)
+            found = run_list.find_runs(connection, query, after, size)
+            run_ids = [one.record.run_id for one in found]
+            return found, run_list.metrics_of_runs(connection, run_ids, metrics) if metrics else {}
+
+    def list_metrics(
+        self, experiment_id: str, prefix: str, after: str, size: int
+    ) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+        """Metrics by name, and the experiment's definitions."""
+        with self._snapshot() as connection:
+            return experiment_reader.list_metrics(connection, experiment_id, prefix, after, size)
 
     def list_experiments(self, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
         """Experiments, newest first."""

@@ -1,0 +1,142 @@
+"""A page of runs: those that meet a condition, in the order asked for, from where the last page ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Float, Numeric, Row, Select, Text, and_, cast, literal, or_, select, tuple_
+
+from tracker_server.errors import InvalidRequest, Violation
+from tracker_server.filters.conditions import Condition, Order
+from tracker_server.model.records import MetricRecord, RunRecord
+from tracker_server.store.json_values import Bool, Node, json_values
+from tracker_server.store.point_reader import SeriesReader
+from tracker_server.store.run_reader import RUN_COLUMNS, run_record
+from tracker_server.store.run_search import RunSearch, metric_names
+from tracker_server.store.series_book import series_state
+from tracker_server.store.tables import runs, series
+from tracker_server.store.visible import restorable_runs, visible_runs
+
+KeyValue: TypeAlias = "int | float | str | None"
+"""What a run is ordered by; exact decimals as texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which runs, and in which order."""
+
+    experiment_id: str = ""
+    statuses: Collection[int] = ()
+    condition: Condition | None = None
+    order: Sequence[Order] = ()
+    """Empty: newest first."""
+    show_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Where a run stands in an order."""
+
+    run_id: str
+    created_ms: int
+    keys: tuple[KeyValue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run and where it stands."""
+
+    record: RunRecord
+    place: RunPlace
+
+
+def find_runs(connection: Connection, query: RunQuery, after: RunPlace | None, size: int) -> list[FoundRun]:
+    """At most so many runs, those that follow `after`."""
+    search = RunSearch(json_values(connection.dialect.name), metric_names(query.condition, query.order))
+    keys = [(key, order.descending) for order in query.order for key in search.order_keys(order.field)]
+    columns = [key.label(f"key_{number}") for number, (key, _) in enumerate(keys)]
+    statement = select(*RUN_COLUMNS, *columns).select_from(search.source()).limit(size)
+    statement = statement.where(restorable_runs() if query.show_deleted else visible_runs())
+    if query.experiment_id:
+        statement = statement.where(runs.c.experiment_id == query.experiment_id)
+    if query.statuses:
+        statement = statement.where(runs.c.status.in_(sorted(query.statuses)))
+    if query.condition is not None:
+        statement = statement.where(search.holds(query.condition))
+    statement = _by_keys(statement, keys, after) if keys else _newest_first(statement, after)
+    return [_found(row) for row in connection.execute(statement)]
+
+
+def metrics_of_runs(
+    connection: Connection, run_ids: Sequence[str], names: Sequence[str]
+) -> dict[str, list[MetricRecord]]:
+    """What these runs have of these metrics, in the order of the names."""
+    query = (
+        select(series, runs.c.cuts.label("run_cuts"))
+        .join(runs, runs.c.run_id == series.c.run_id)
+        .where(series.c.run_id.in_(run_ids), series.c.name.in_(names))
+    )
+    found: dict[str, dict[str, MetricRecord]] = {run_id: {} for run_id in run_ids}
+    for row in connection.execute(query).mappings():
+        state = series_state(row)  # type: ignore[arg-type]  # keys are str
+        totals = state.totals
+        if state.stale:
+            cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
+            totals = SeriesReader(connection, state, cuts).totals()
+        if totals.count or state.final is not None:
+            found[state.run_id][state.name] = MetricRecord(state.name, totals, state.final)
+    return {run_id: [known[name] for name in names if name in known] for run_id, known in found.items()}
+
+
+def _newest_first(statement: Select[Any], after: RunPlace | None) -> Select[Any]:
+    if after is not None:
+        statement = statement.where(tuple_(runs.c.created_ms, runs.c.run_id) < (after.created_ms, after.run_id))
+    return statement.order_by(runs.c.created_ms.desc(), runs.c.run_id.desc())
+
+
+def _by_keys(statement: Select[Any], keys: Sequence[tuple[Node, bool]], after: RunPlace | None) -> Select[Any]:
+    if after is not None:
+        _check(after, keys)
+        follows: Bool = runs.c.run_id > after.run_id
+        for (key, descending), value in reversed(list(zip(keys, after.keys, strict=True))):
+            follows = _follows(key, value, follows, descending=descending)
+        statement = statement.where(follows)
+    for key, descending in keys:
+        statement = statement.order_by(key.is_(None), key.desc() if descending else key.asc())
+    return statement.order_by(runs.c.run_id)
+
+
+def _check(after: RunPlace, keys: Sequence[tuple[Node, bool]]) -> None:
+    """A token that nobody made may hold anything."""
+    texts = [isinstance(key.type, Text) or _is_exact(key) for key, _ in keys]
+    right = len(after.keys) == len(keys) and all(
+        value is None or isinstance(value, str) is text for value, text in zip(after.keys, texts, strict=False)
+    )
+    if not right:
+        raise InvalidRequest([Violation("page_token", "is no token that a server made; take next_page_token as it is")])
+
+
+def _is_exact(key: Node) -> bool:
+    """Whether it is an exact decimal, which is kept as a text; doubles have a type of their own."""
+    return isinstance(key.type, Numeric) and not isinstance(key.type, Float)
+
+
+def _follows(key: Node, value: KeyValue, rest: Bool, *, descending: bool) -> Bool:
+    if value is None:
+        return and_(key.is_(None), rest)
+    bound = _bound(key, value)
+    beyond = key < bound if descending else key > bound
+    return or_(key.is_(None), beyond, and_(key == bound, rest))
+
+
+def _bound(key: Node, value: KeyValue) -> Node:
+    return cast(literal(value, Text), Numeric) if _is_exact(key) else literal(value)
+
+
+def _found(row: Row[Any]) -> FoundRun:
+    record = run_record(row)
+    keys = tuple(str(key) if isinstance(key, Decimal) else key for key in row[len(RUN_COLUMNS) :])
+    return FoundRun(record, RunPlace(record.run_id, record.created_ms, keys))
