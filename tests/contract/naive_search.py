@@ -77,7 +77,7 @@ def sort_key(run: Run, order: tuple[Order, ...]) -> list[Any]:
     for one in order:
         value = value_of(run, one.field)
         number = value if isinstance(value, int | float) and not _is_nan(value) else None
-        text = value if isinstance(value, str) else None
+        text = value[:256] if isinstance(value, str) else None
         for part in (number, text):
             key.append(part is None)
             key.append(0 if part is None else _Reversed(part) if one.descending else part)
@@ -129,8 +129,6 @@ def _present(run: Run, field: fields.Field) -> bool:
     value = value_of(run, field)
     if isinstance(field, fields.BoolField):
         return bool(value)
-    if isinstance(field, fields.FinalField | fields.MetricField):
-        return value is not MISSING and not _is_nan(value)
     return value is not MISSING
 
 
@@ -156,8 +154,8 @@ def _compare(found: Any, name: str, value: Any) -> bool:
         return False
     if value is None:
         return (found is None) is (name == "=")
-    if _is_nan(found) or _is_nan(value):
-        return False
+    if type(found) in (int, float) and type(value) in (int, float) and (_is_nan(found) or _is_nan(value)):
+        return {"=": _is_nan(found) and _is_nan(value), "!=": _is_nan(found) is not _is_nan(value)}.get(name, False)
     if isinstance(value, Pattern):
         return isinstance(found, str) and _like(found, value) is (name == "=")
     kinds = (bool,) if isinstance(value, bool) else (str,) if isinstance(value, str) else (int, float)

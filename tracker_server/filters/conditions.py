@@ -24,7 +24,7 @@ from tracker_server.filters.fields import (
     resolve,
 )
 from tracker_server.filters.parser import parse_filter, parse_order
-from tracker_server.filters.syntax import And, Comparison, FilterError, Literal, Not, Or, Search, Tree
+from tracker_server.filters.syntax import And, Comparison, FilterError, Literal, Not, Or, Path, Search, Tree
 from tracker_server.model.status import Status
 
 
@@ -43,6 +43,8 @@ Value: TypeAlias = "str | int | float | bool | Pattern | None"
 @dataclass(frozen=True, slots=True)
 class Compare:
     """A field that has a value, compared with another of its type. A field without one meets no comparison.
+
+    NaN is equal to NaN and to nothing else, and neither less nor greater than anything.
 
     operator: = != < <= > >=; for texts also : (contains, whatever the case of its ASCII letters).
     """
@@ -109,7 +111,40 @@ class Order:
 def condition_of(text: str) -> Condition | None:
     """What a filter asks for; None: nothing. Raises FilterError."""
     tree = parse_filter(text)
-    return None if tree is None else _condition(tree)
+    if tree is None:
+        return None
+    _check_size(tree)
+    return _condition(tree)
+
+
+MAX_CONDITIONS: Final = 100
+"""Comparisons and words of one filter."""
+MAX_METRICS: Final = 20
+"""Metrics that one filter may look at, and one order: the series of each are one more table to look into."""
+
+
+def _check_size(tree: Tree) -> None:
+    waiting, count = [tree], 0
+    metrics: set[object] = set()
+    while waiting:
+        one = waiting.pop()
+        match one:
+            case And() | Or():
+                waiting.extend(reversed(one.parts))
+            case Not():
+                waiting.append(one.part)
+            case Search():
+                count += 1
+                position = one.literal.position
+            case Comparison():
+                count += 1
+                position = one.path.position
+                if one.path.names[0] == "metrics":
+                    metrics.add(one.path.names[1:] or one.literal.text)
+        if count > MAX_CONDITIONS:
+            raise FilterError(position, f"is one condition too many; at most {MAX_CONDITIONS} are taken")
+        if len(metrics) > MAX_METRICS:
+            raise FilterError(position, f"is one metric too many; at most {MAX_METRICS} are looked at")
 
 
 def order_of(text: str) -> tuple[Order, ...]:
@@ -144,7 +179,11 @@ def _condition(tree: Tree) -> Condition:
 
 
 def _comparison(tree: Comparison) -> Condition:
-    field, operator, literal = resolve(tree.path), tree.operator, tree.literal
+    operator, literal = tree.operator, tree.literal
+    if operator == ":" and tree.path.names in (("config",), ("metrics",), ("final_metrics",)) and literal.text != "*":
+        # Has it such an entry?
+        return Present(resolve(Path((*tree.path.names, literal.text), tree.path.position)))
+    field = resolve(tree.path)
     name = ".".join(tree.path.names)
     if operator == ":" and literal.text == "*" and not literal.quoted:
         return Present(field)

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, TypeAlias
 
+from tracker_server import limits
 from tracker_server.filters.syntax import FilterError, Path
 
+MAX_KEYS: Final = limits.MAX_CONFIG_DEPTH
+"""Of a path into a config."""
 STATISTICS: Final = ("last", "min", "max", "mean", "count", "final")
 """What is known of a metric of a run."""
 
@@ -132,13 +135,15 @@ def resolve(path: Path) -> Field:
         raise FilterError(path.position, f"is {first}.{'.'.join(rest)}; {first} has no parts")
     if first not in _NESTED:
         near = get_close_matches(first, [*_PLAIN, *_NESTED], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise FilterError(path.position, f"is {first!r}, which is no field{hint} The fields are {_LISTED}")
     if first in _MAPS:
         return EntryField(first, ".".join(rest)) if rest else KeysField(first)
     if not rest:
         raise FilterError(path.position, f"is {first} alone; name one of it: {_EXAMPLES[first]}")
     if first == "config":
+        if len(rest) > MAX_KEYS:
+            raise FilterError(path.position, f"has {len(rest)} keys; no config is more than {MAX_KEYS} levels deep")
         return ConfigField(tuple(rest))
     if first == "final_metrics":
         return FinalField(".".join(rest))

@@ -58,8 +58,8 @@ def parse_order(text: str) -> list[OrderField]:
             raise FilterError(
                 begin, "expected a field, such as created_at or metrics.loss.min, then desc, asc or a comma"
             )
-        names = tuple(_unquoted(name) for name in _SEGMENT.findall(found["path"]))
-        fields.append(OrderField(Path(names, found.start("path")), found["direction"] == "desc"))
+        direction = (found["direction"] or "").lower()
+        fields.append(OrderField(_path(found["path"], found.start("path")), direction == "desc"))
         position = found.end()
         if position == len(text):
             return fields
@@ -93,21 +93,11 @@ class _Builder(Transformer[Token, Any]):
     def inner(self, parts: list[_Node]) -> _Node:
         return _Node(parts[0].tree, _deeper(parts[0].depth, parts[0].tree))
 
-    def segment(self, parts: list[Token]) -> Token:
-        return parts[0]
-
-    def path(self, parts: list[Token]) -> list[Token]:
-        return parts
-
-    def argument(self, parts: list[Token]) -> Literal:
-        return _literal(parts[0])
-
-    def restriction(self, parts: list[Any]) -> _Node:
-        path: list[Token] = parts[0]
+    def restriction(self, parts: list[Token]) -> _Node:
+        path = parts[0]
         if len(parts) == 1:
             return _Node(_search(path))
-        names = tuple(_unquoted(str(name)) for name in path)
-        return _Node(Comparison(Path(names, _at(path[0])), str(parts[1]), parts[2]))
+        return _Node(Comparison(_path(str(path), _at(path)), str(parts[1]), _literal(parts[2])))
 
 
 def _joined(kind: Callable[[tuple[Tree, ...]], Tree], parts: list[_Node]) -> _Node:
@@ -127,16 +117,22 @@ def _begin(tree: Tree) -> int:
     return tree.path.position if isinstance(tree, Comparison) else tree.literal.position
 
 
-def _search(path: list[Token]) -> Search:
-    word = ".".join(_unquoted(str(name)) for name in path)
-    quoted = path[0].type == "STRING"
+def _search(token: Token) -> Search:
+    quoted = token.type == "STRING"
+    word = ".".join(_path(str(token), 0).names)
     if not quoted and word.upper() in _KEYWORDS:
-        raise FilterError(_at(path[0]), f"is no word to search for: write {word.upper()}, or quote it")
-    return Search(Literal(word, quoted, _at(path[0])))
+        raise FilterError(_at(token), f"is no word to search for: write {word.upper()}, or quote it")
+    return Search(Literal(word, quoted, _at(token)))
+
+
+def _path(text: str, position: int) -> Path:
+    return Path(tuple(_unquoted(name) for name in _SEGMENT.findall(text)), position)
 
 
 def _literal(token: Token) -> Literal:
     quoted = token.type == "STRING"
+    if not quoted and str(token) in _KEYWORDS:
+        raise FilterError(_at(token), "is no value; quote it if it is meant as one")
     raw = str(token)[1:-1] if quoted else str(token)
     ends = raw.endswith("*") and (len(raw) - 1 - len(raw[:-1].rstrip("\\"))) % 2 == 0
     # A * alone is one star, not two.
@@ -182,7 +178,7 @@ def _parser() -> Lark:
 
 _KEYWORDS: Final = frozenset({"AND", "OR", "NOT"})
 _NAMES: Final = {
-    "NAME": "a field",
+    "PATH": "a field",
     "STRING": "a quoted text",
     "WORD": "a value",
     "OPERATOR": "an operator (= != < <= > >= :)",
@@ -190,7 +186,6 @@ _NAMES: Final = {
     "_OR": "OR",
     "_OPEN": "(",
     "_CLOSE": ")",
-    "_DOT": "a dot",
     "$END": "the end",
 }
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -198,6 +193,6 @@ _QUOTED: Final = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
 _SEGMENT: Final = re.compile(rf"{_QUOTED}|[^\s\"',.]+", re.DOTALL)
 _ORDER_FIELD: Final = re.compile(
     rf"\s*(?P<path>(?:{_QUOTED}|[^\s\"',.]+)(?:\.(?:{_QUOTED}|[^\s\"',.]+))*)"
-    r"(?:\s+(?P<direction>asc|desc))?\s*(?:,(?=\s*\S)|$)",
+    r"(?:\s+(?P<direction>[aA][sS][cC]|[dD][eE][sS][cC]))?\s*(?:,(?=\s*\S)|$)",
     re.DOTALL,
 )

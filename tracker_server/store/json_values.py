@@ -1,20 +1,20 @@
 """Values within JSON columns as SQL, the same for both databases. How they are written is told in model/typed_json.py.
 
-A node is a JSON value; NULL where there is none. Keys and values are bound parameters.
+Keys and values are bound parameters. A place is what `at` gives: a value that may not be there.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Double,
+    FromClause,
     Integer,
     Numeric,
     Text,
@@ -24,45 +24,49 @@ from sqlalchemy import (
     exists,
     func,
     literal,
-    null,
-    or_,
     select,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tracker_server.model.typed_json import Json, encode_double
+from tracker_server.store.tables import runs
 
-Node = ColumnElement[Any]
-Bool = ColumnElement[bool]
+Node: TypeAlias = ColumnElement[Any]
+Bool: TypeAlias = ColumnElement[bool]
+Scalar: TypeAlias = "str | float | bool | None"
+_Place = TypeVar("_Place")
 
 
-class JsonValues(Protocol):
+class JsonValues(Protocol[_Place]):
     """What conditions need of JSON, and of texts, where the databases differ."""
 
-    def at(self, root: Node, keys: Sequence[str]) -> Node:
-        """The node at the end of these keys, through maps that are wrapped too."""
+    def at(self, root: Node, keys: Sequence[str]) -> _Place:
+        """The place at the end of these keys, through maps that are wrapped too."""
 
-    def number(self, node: Node) -> Node:
+    def present(self, place: _Place) -> Bool:
+        """Whether there is a value."""
+
+    def number(self, place: _Place) -> Node:
         """Its number; NULL for NaN and for everything that is none."""
 
-    def equals(self, node: Node, value: float) -> Bool:
-        """Whether it is this number, exactly."""
-
-    def text(self, node: Node) -> Node:
+    def text(self, place: _Place) -> Node:
         """Its text; NULL for everything that is none."""
 
-    def truth(self, node: Node) -> Node:
+    def truth(self, place: _Place) -> Node:
         """1 or 0; NULL for everything but true and false."""
 
-    def is_null(self, node: Node) -> Bool:
+    def is_null(self, place: _Place) -> Bool:
         """Whether it is JSON's null."""
 
-    def has_item(self, node: Node, value: str | float | bool | None) -> Bool:
+    def is_nan(self, place: _Place) -> Bool:
+        """Whether it is NaN."""
+
+    def has_item(self, place: _Place, value: Scalar) -> Bool:
         """Whether it is a list with this item."""
 
-    def some_text(self, node: Node, meets: Any) -> Bool:
-        """Whether one of a list's texts meets a condition. meets: makes it of the text."""
+    def some_text(self, root: Node, meets: Callable[[Node], Bool]) -> Bool:
+        """Whether one of a list's texts meets a condition."""
 
     def entry(self, root: Node, key: str) -> Node:
         """The text of a map of texts under a key; NULL where there is none."""
@@ -87,43 +91,56 @@ class PostgresJson:
         """See JsonValues."""
         node = _arrow(root, keys[0])
         for key in keys[1:]:
-            wrapped = _arrow(_arrow(node, _MAP), key)
-            node = wrapped if key.startswith("$") else func.coalesce(_arrow(node, key), wrapped, type_=JSONB)
+            # By a subquery each level's value is named once, however deep; OFFSET 0 keeps it from being written out again.
+            above = _named(node)
+            value: Node = above.c.value
+            wrapped = _arrow(_arrow(value, _MAP), key)
+            found = wrapped if key.startswith("$") else func.coalesce(_arrow(value, key), wrapped, type_=JSONB)
+            node = select(found).select_from(above).scalar_subquery()
         return node
 
-    def number(self, node: Node) -> Node:
+    def present(self, place: Node) -> Bool:
+        """See JsonValues."""
+        return place.is_not(None)
+
+    def number(self, place: Node) -> Node:
         """See JsonValues. As numeric: exact for every integer and double."""
-        tagged = _arrow_text(node, _DOUBLE)
-        return case(
-            (func.jsonb_typeof(node) == "number", cast(_scalar(node), Numeric)),
-            (and_(func.jsonb_typeof(node) == "object", tagged != "nan"), cast(tagged, Numeric)),
+        return _of(
+            place,
+            lambda node: case(
+                (func.jsonb_typeof(node) == "number", cast(_scalar(node), Numeric)),
+                (
+                    and_(func.jsonb_typeof(node) == "object", _arrow_text(node, _DOUBLE) != "nan"),
+                    cast(_arrow_text(node, _DOUBLE), Numeric),
+                ),
+            ),
         )
 
-    def equals(self, node: Node, value: float) -> Bool:
+    def text(self, place: Node) -> Node:
         """See JsonValues."""
-        return self.number(node) == self.bound(value)
+        return _of(place, lambda node: case((func.jsonb_typeof(node) == "string", _scalar(node))))
 
-    def text(self, node: Node) -> Node:
+    def truth(self, place: Node) -> Node:
         """See JsonValues."""
-        return case((func.jsonb_typeof(node) == "string", _scalar(node)))
+        one_or_zero = case((_scalar(place) == "true", 1), else_=0)
+        return case((func.jsonb_typeof(place) == "boolean", one_or_zero))
 
-    def truth(self, node: Node) -> Node:
+    def is_null(self, place: Node) -> Bool:
         """See JsonValues."""
-        return case((func.jsonb_typeof(node) == "boolean", case((_scalar(node) == "true", 1), else_=0)))
+        return func.jsonb_typeof(place) == "null"
 
-    def is_null(self, node: Node) -> Bool:
+    def is_nan(self, place: Node) -> Bool:
         """See JsonValues."""
-        return func.jsonb_typeof(node) == "null"
+        return and_(func.jsonb_typeof(place) == "object", _arrow_text(place, _DOUBLE) == "nan")
 
-    def has_item(self, node: Node, value: str | float | bool | None) -> Bool:
+    def has_item(self, place: Node, value: Scalar) -> Bool:
         """See JsonValues."""
-        item: Json = encode_double(value) if isinstance(value, float) else value
-        wanted = cast(literal(json.dumps([item]), Text), JSONB)
-        return and_(func.jsonb_typeof(node) == "array", node.op("@>")(wanted))
+        wanted = cast(literal(json.dumps([_encoded(value)]), Text), JSONB)
+        return and_(func.jsonb_typeof(place) == "array", place.op("@>")(wanted))
 
-    def some_text(self, node: Node, meets: Any) -> Bool:
+    def some_text(self, root: Node, meets: Callable[[Node], Bool]) -> Bool:
         """See JsonValues."""
-        items = func.jsonb_array_elements_text(node).table_valued("value").alias()
+        items = func.jsonb_array_elements_text(root).table_valued("value").alias()
         return exists(select(1).select_from(items).where(meets(cast(items.c.value, Text))))
 
     def entry(self, root: Node, key: str) -> Node:
@@ -147,70 +164,57 @@ class PostgresJson:
         return text.collate("C")
 
 
+@dataclass(frozen=True, slots=True)
+class SqlitePlace:
+    """A column and a list of keys, as JSON."""
+
+    root: Node
+    keys: Node
+
+
 class SqliteJson:
-    """SQLite's JSON in texts."""
+    """SQLite, with the functions of store/sqlite_functions.py."""
 
-    def at(self, root: Node, keys: Sequence[str]) -> Node:
+    def at(self, root: Node, keys: Sequence[str]) -> SqlitePlace:
         """See JsonValues."""
-        node = _child(root, keys[0])
-        for key in keys[1:]:
-            wrapped = _child(_child(node, _MAP), key)
-            node = wrapped if key.startswith("$") else func.coalesce(_child(node, key), wrapped, type_=Text)
-        return node
+        return SqlitePlace(type_coerce(root, Text), literal(json.dumps(keys), Text))
 
-    def number(self, node: Node) -> Node:
-        """See JsonValues. Integers stay such; of what SQLite reads from a text the last bit may differ."""
-        tagged = _child_value(node, _DOUBLE)
-        return case(
-            (func.json_type(node).in_(("integer", "real")), _value(node)),
-            (tagged == "inf", literal(math.inf, Double)),
-            (tagged == "-inf", literal(-math.inf, Double)),
-            (tagged == "nan", null()),
-            (func.json_type(node) == "object", cast(tagged, Double)),
-        )
-
-    def equals(self, node: Node, value: float) -> Bool:
+    def present(self, place: SqlitePlace) -> Bool:
         """See JsonValues."""
-        # By the digits too, since they are what was written.
-        same = [self.number(node) == self.bound(value), node == literal(repr(value), Text)]
-        return or_(*same, _child_value(node, _DOUBLE) == literal(repr(float(value)), Text))
+        return _kind(place).is_not(None)
 
-    def text(self, node: Node) -> Node:
-        """See JsonValues."""
-        return case((func.json_type(node) == "text", type_coerce(_value(node), Text)))
+    def number(self, place: SqlitePlace) -> Node:
+        """See JsonValues. Integers stay such."""
+        return func.config_number(place.root, place.keys)
 
-    def truth(self, node: Node) -> Node:
+    def text(self, place: SqlitePlace) -> Node:
         """See JsonValues."""
-        kind = func.json_type(node)
-        return case((kind == "true", 1), (kind == "false", 0))
+        return func.config_text(place.root, place.keys, type_=Text)
 
-    def is_null(self, node: Node) -> Bool:
+    def truth(self, place: SqlitePlace) -> Node:
         """See JsonValues."""
-        return func.json_type(node) == "null"
+        return func.config_truth(place.root, place.keys, type_=Integer)
 
-    def has_item(self, node: Node, value: str | float | bool | None) -> Bool:
+    def is_null(self, place: SqlitePlace) -> Bool:
         """See JsonValues."""
-        items = func.json_each(node).table_valued("type", "value").alias()
-        if value is None or isinstance(value, bool):
-            meets = items.c.type == {None: "null", True: "true", False: "false"}[value]
-        elif isinstance(value, str):
-            meets = and_(items.c.type == "text", items.c.value == literal(value, Text))
-        else:
-            tagged = json.dumps(encode_double(float(value)), separators=(",", ":"))
-            meets = or_(
-                and_(items.c.type.in_(("integer", "real")), items.c.value == self.bound(value)),
-                and_(items.c.type == "object", items.c.value == literal(tagged, Text)),
-            )
-        return and_(func.json_type(node) == "array", exists(select(1).select_from(items).where(meets)))
+        return _kind(place) == "null"
 
-    def some_text(self, node: Node, meets: Any) -> Bool:
+    def is_nan(self, place: SqlitePlace) -> Bool:
         """See JsonValues."""
-        items = func.json_each(node).table_valued("value").alias()
+        return _kind(place) == "nan"
+
+    def has_item(self, place: SqlitePlace, value: Scalar) -> Bool:
+        """See JsonValues."""
+        return func.config_has(place.root, place.keys, literal(json.dumps(_encoded(value)), Text)) == 1
+
+    def some_text(self, root: Node, meets: Callable[[Node], Bool]) -> Bool:
+        """See JsonValues."""
+        items = func.json_each(root).table_valued("value").alias()
         return exists(select(1).select_from(items).where(meets(cast(items.c.value, Text))))
 
     def entry(self, root: Node, key: str) -> Node:
         """See JsonValues."""
-        return type_coerce(_child_value(root, key), Text)
+        return self.text(self.at(root, [key]))
 
     def bound(self, value: float) -> Node:
         """See JsonValues."""
@@ -229,15 +233,32 @@ class SqliteJson:
         return text
 
 
-def json_values(dialect: str) -> JsonValues:
+def json_values(dialect: str) -> JsonValues[Any]:
     """Those of a database."""
     return PostgresJson() if dialect == "postgresql" else SqliteJson()
 
 
 _DOUBLE: Final = "$double"
 _MAP: Final = "$map"
-_SIMPLE: Final = re.compile(r"[ !#-\[\]-~]+")
-"""Keys that a path of SQLite can name between quotes: ASCII, which no JSON escapes, without quotes and backslashes."""
+
+
+def _encoded(value: Scalar) -> Json:
+    return encode_double(value) if isinstance(value, float) else value
+
+
+def _kind(place: SqlitePlace) -> Node:
+    return func.config_kind(place.root, place.keys)
+
+
+def _of(place: Node, make: Callable[[Node], Node]) -> Node:
+    """What is made of a place that occurs several times in it."""
+    named = _named(place)
+    return select(make(named.c.value)).select_from(named).scalar_subquery()
+
+
+def _named(node: Node) -> FromClause:
+    """A subquery within the condition on a run, whose column is the node."""
+    return select(node.label("value")).correlate(runs).offset(literal(0)).subquery()
 
 
 def _arrow(node: Node, key: str) -> Node:
@@ -250,26 +271,3 @@ def _arrow_text(node: Node, key: str) -> Node:
 
 def _scalar(node: Node) -> Node:
     return node.op("#>>", return_type=Text())(cast(literal("{}", Text), ARRAY(Text)))
-
-
-def _child(node: Node, key: str) -> Node:
-    """The JSON text of an entry."""
-    node = cast(node, Text)
-    if _SIMPLE.fullmatch(key):
-        return node.op("->", return_type=Text())(literal(f'$."{key}"', Text))
-    entries = func.json_each(node).table_valued("key", "value", "type").alias()
-    as_json = case(
-        (entries.c.type.in_(("true", "false", "null")), entries.c.type),
-        (entries.c.type == "text", func.json_quote(entries.c.value)),
-        (entries.c.type == "real", func.printf("%!.17g", entries.c.value)),
-        else_=entries.c.value,
-    )
-    return select(as_json).where(entries.c.key == literal(key, Text)).limit(1).scalar_subquery()
-
-
-def _child_value(node: Node, key: str) -> Node:
-    return _value(_child(node, key))
-
-
-def _value(node: Node) -> Node:
-    return node.op("->>")(literal("$", Text))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Float, Numeric, Row, Select, Text, and_, cast, literal, or_, select, tuple_
+from sqlalchemy import Connection, Float, Numeric, Select, Text, and_, cast, literal, or_, select, tuple_
 
 from tracker_server.errors import InvalidRequest, Violation
 from tracker_server.filters.conditions import Condition, Order
 from tracker_server.model.records import MetricRecord, RunRecord
 from tracker_server.store.json_values import Bool, Node, json_values
+from tracker_server.store.metric_rows import metric_rows
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.run_reader import RUN_COLUMNS, run_record
-from tracker_server.store.run_search import RunSearch, metric_names
+from tracker_server.store.run_search import ORDER_CHARACTERS, RunSearch, metric_names
 from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import runs, series
 from tracker_server.store.visible import restorable_runs, visible_runs
@@ -54,11 +57,12 @@ class FoundRun:
 
 
 def find_runs(connection: Connection, query: RunQuery, after: RunPlace | None, size: int) -> list[FoundRun]:
-    """At most so many runs, those that follow `after`."""
-    search = RunSearch(json_values(connection.dialect.name), metric_names(query.condition, query.order))
+    """At most so many runs, those that follow `after`. Raises InvalidRequest for a place that cannot be."""
+    metrics = metric_rows(connection, metric_names(query.condition, query.order))
+    search = RunSearch(json_values(connection.dialect.name), metrics)
     keys = [(key, order.descending) for order in query.order for key in search.order_keys(order.field)]
     columns = [key.label(f"key_{number}") for number, (key, _) in enumerate(keys)]
-    statement = select(*RUN_COLUMNS, *columns).select_from(search.source()).limit(size)
+    statement = select(runs.c.run_id, runs.c.created_ms, *columns).select_from(search.source()).limit(size)
     statement = statement.where(restorable_runs() if query.show_deleted else visible_runs())
     if query.experiment_id:
         statement = statement.where(runs.c.experiment_id == query.experiment_id)
@@ -67,7 +71,11 @@ def find_runs(connection: Connection, query: RunQuery, after: RunPlace | None, s
     if query.condition is not None:
         statement = statement.where(search.holds(query.condition))
     statement = _by_keys(statement, keys, after) if keys else _newest_first(statement, after)
-    return [_found(row) for row in connection.execute(statement)]
+    places = [_place(row) for row in connection.execute(statement)]
+    # Whole rows are wide: those of a page are read only once it is known which they are.
+    wanted = select(*RUN_COLUMNS).where(runs.c.run_id.in_([place.run_id for place in places]))
+    records = {record.run_id: record for record in map(run_record, connection.execute(wanted))} if places else {}
+    return [FoundRun(records[place.run_id], place) for place in places]
 
 
 def metrics_of_runs(
@@ -111,12 +119,23 @@ def _by_keys(statement: Select[Any], keys: Sequence[tuple[Node, bool]], after: R
 
 def _check(after: RunPlace, keys: Sequence[tuple[Node, bool]]) -> None:
     """A token that nobody made may hold anything."""
-    texts = [isinstance(key.type, Text) or _is_exact(key) for key, _ in keys]
-    right = len(after.keys) == len(keys) and all(
-        value is None or isinstance(value, str) is text for value, text in zip(after.keys, texts, strict=False)
-    )
-    if not right:
+    if len(after.keys) != len(keys) or not all(map(_can_be, (key for key, _ in keys), after.keys)):
         raise InvalidRequest([Violation("page_token", "is no token that a server made; take next_page_token as it is")])
+
+
+def _can_be(key: Node, value: KeyValue) -> bool:
+    """Whether a key may have had this value."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        if _is_exact(key):
+            return _DECIMAL.fullmatch(value) is not None
+        # Neither has a lone surrogate an encoding, nor does PostgreSQL take U+0000.
+        clean = "\0" not in value and value.encode(errors="ignore").decode() == value
+        return isinstance(key.type, Text) and clean and len(value) <= ORDER_CHARACTERS
+    whole = isinstance(value, int)
+    in_range = -(2**63) <= value < 2**63 if whole else not math.isnan(value)
+    return in_range and not isinstance(key.type, Text) and not _is_exact(key)
 
 
 def _is_exact(key: Node) -> bool:
@@ -136,7 +155,10 @@ def _bound(key: Node, value: KeyValue) -> Node:
     return cast(literal(value, Text), Numeric) if _is_exact(key) else literal(value)
 
 
-def _found(row: Row[Any]) -> FoundRun:
-    record = run_record(row)
-    keys = tuple(str(key) if isinstance(key, Decimal) else key for key in row[len(RUN_COLUMNS) :])
-    return FoundRun(record, RunPlace(record.run_id, record.created_ms, keys))
+def _place(row: Sequence[Any]) -> RunPlace:
+    values = tuple(row)
+    keys = tuple(str(key) if isinstance(key, Decimal) else key for key in values[2:])
+    return RunPlace(values[0], values[1], keys)
+
+
+_DECIMAL: Final = re.compile(r"-?(\d{1,400}(\.\d{1,400})?(E[+-]?\d{1,3})?|Infinity)", re.ASCII)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import operator
 import string
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -28,11 +29,12 @@ from sqlalchemy import (
     true,
 )
 
+from tracker_server import limits
 from tracker_server.filters import conditions, fields
 from tracker_server.filters.conditions import Condition, Pattern, Value
 from tracker_server.model.totals import HUGE_SCALE
 from tracker_server.store.json_values import Bool, JsonValues, Node
-from tracker_server.store.tables import runs, series
+from tracker_server.store.tables import runs
 
 Comparator = Callable[[Any, Any], Bool]
 
@@ -40,15 +42,15 @@ Comparator = Callable[[Any, Any], Bool]
 class RunSearch:
     """What conditions and orders are in the SQL of one statement."""
 
-    def __init__(self, values: JsonValues, metrics: Iterable[str]) -> None:
-        """metrics: the names that occur, see `metric_names`."""
+    def __init__(self, values: JsonValues[Any], metrics: Mapping[str, FromClause]) -> None:
+        """metrics: by name, what to read each from; see `metric_names` and store/metric_rows.py."""
         self._values = values
-        self._series = {name: series.alias(f"m{number}") for number, name in enumerate(sorted(metrics))}
+        self._metrics = metrics
 
     def source(self) -> FromClause:
         """What to select from: the runs, and beside each what it has of the metrics."""
         source: FromClause = runs
-        for name, table in self._series.items():
+        for name, table in self._metrics.items():
             source = source.outerjoin(table, and_(table.c.run_id == runs.c.run_id, table.c.name == name))
         return source
 
@@ -74,14 +76,14 @@ class RunSearch:
         """By what runs are ordered when they are ordered by a field; NULL: it has no value."""
         match field:
             case fields.ConfigField():
-                node = self._node(field)
+                place = self._place(field)
                 # Numbers come before texts. True is 1.
-                number = func.coalesce(self._values.number(node), self._values.truth(node))
-                return [number, self._values.ordered(self._values.text(node))]
+                number = func.coalesce(self._values.number(place), self._values.truth(place))
+                return [number, self._beginning(self._values.text(place))]
             case fields.TextField() | fields.EntryField():
-                return [self._values.ordered(self._text(field))]
+                return [self._beginning(self._text(field))]
             case fields.BoolField():
-                return [case((runs.c[field.column], 1), else_=0)]
+                return [case((_is_to_stop(), 1), else_=0)]
             case _:
                 return [self._number(field)]
 
@@ -92,35 +94,29 @@ class RunSearch:
             case fields.TextField() | fields.EntryField():
                 return self._compare_text(self._text(field), name, value)
             case fields.BoolField():
-                same = runs.c[field.column] == literal(value)
-                return same if name == "=" else not_(same)
+                return _is_to_stop() if (name == "=") is value else not_(_is_to_stop())
             case fields.ConfigField():
-                return self._compare_config(self._node(field), name, value)
+                return self._compare_config(self._place(field), name, value)
             case _:
-                return self._compare_number(self._number(field), name, value)
+                return self._compare_number(self._number(field), self._is_nan(field), name, value)
 
-    def _compare_config(self, node: Node, name: str, value: Value) -> Bool:
+    def _compare_config(self, place: Any, name: str, value: Value) -> Bool:
         if value is None:
-            present = node.is_not(None)
-            return and_(present, self._values.is_null(node) if name == "=" else not_(self._values.is_null(node)))
+            is_null = self._values.is_null(place)
+            return and_(self._values.present(place), is_null if name == "=" else not_(is_null))
         if isinstance(value, bool):
-            return _COMPARATORS[name](self._values.truth(node), int(value))
+            return _COMPARATORS[name](self._values.truth(place), int(value))
         if isinstance(value, str | Pattern):
-            return self._compare_text(self._values.text(node), name, value)
-        if math.isnan(value):
-            return false()
-        number = self._values.number(node)
-        if name in ("=", "!="):
-            same = _surely(self._values.equals(node, value))
-            return and_(number.is_not(None), same if name == "=" else not_(same))
-        return _COMPARATORS[name](number, self._values.bound(value))
+            return self._compare_text(self._values.text(place), name, value)
+        return self._compare_number(self._values.number(place), self._values.is_nan(place), name, value)
 
-    def _compare_number(self, number: Node, name: str, value: Value) -> Bool:
+    def _compare_number(self, number: Node, is_nan: Bool, name: str, value: Value) -> Bool:
         assert isinstance(value, int | float)
         if math.isnan(value):
-            return false()
+            return {"=": is_nan, "!=": number.is_not(None)}.get(name, false())
         bound = literal(value, Double) if isinstance(number.type, Double) else self._values.bound(value)
-        return _COMPARATORS[name](number, bound)
+        holds = _COMPARATORS[name](number, bound)
+        return or_(_surely(holds), _surely(is_nan)) if name == "!=" else holds
 
     def _compare_text(self, text: Node, name: str, value: Value) -> Bool:
         if isinstance(value, Pattern):
@@ -150,11 +146,11 @@ class RunSearch:
             case fields.TextField() | fields.EntryField():
                 return self._text(field).is_not(None)
             case fields.ConfigField():
-                return self._node(field).is_not(None)
+                return self._values.present(self._place(field))
             case fields.BoolField():
-                return runs.c[field.column]
+                return _is_to_stop()
             case _:
-                return self._number(field).is_not(None)
+                return or_(self._number(field).is_not(None), _surely(self._is_nan(field)))
 
     def _contains(self, field: fields.Field, value: Value) -> Bool:
         match field:
@@ -167,7 +163,7 @@ class RunSearch:
             case _:
                 assert isinstance(field, fields.ConfigField)
                 assert not isinstance(value, Pattern)
-                return self._values.has_item(self._node(field), value)
+                return self._values.has_item(self._place(field), value)
 
     def _matches(self, text: Node, value: Value) -> Bool:
         assert isinstance(value, str | Pattern)
@@ -193,19 +189,36 @@ class RunSearch:
             return self._values.entry(runs.c[field.column], field.key)
         return func.nullif(runs.c[field.column], "", type_=Text)
 
-    def _node(self, field: fields.ConfigField) -> Node:
+    def _beginning(self, text: Node) -> Node:
+        return self._values.ordered(func.substr(text, 1, ORDER_CHARACTERS, type_=Text))
+
+    def _place(self, field: fields.ConfigField | fields.FinalField) -> Any:
+        if isinstance(field, fields.FinalField):
+            return self._values.at(runs.c.final_metrics, (field.name,))
         return self._values.at(runs.c.config, field.keys)
+
+    def _is_nan(self, field: fields.Field) -> Bool:
+        match field:
+            case fields.FinalField():
+                return self._values.is_nan(self._place(field))
+            case fields.MetricField(statistic="last" | "final" | "value"):
+                return _kind(self._metrics[field.name], field.statistic) == _NAN_KIND
+            case _:
+                return false()
 
     def _number(self, field: fields.Field) -> Node:
         match field:
+            case fields.TimeField("last_seen_ms"):
+                # Of what was only ever replayed nobody saw anything.
+                return func.nullif(runs.c.last_seen_ms, limits.MIN_TIME_MS)
             case fields.IntField() | fields.TimeField():
                 return runs.c[field.column]
             case fields.StatusField():
                 return runs.c.status
             case fields.FinalField():
-                return self._values.number(self._values.at(runs.c.final_metrics, (field.name,)))
+                return self._values.number(self._place(field))
             case fields.MetricField():
-                return _statistic(self._series[field.name], field.statistic)
+                return _statistic(self._metrics[field.name], field.statistic)
             case _:
                 raise AssertionError(field)
 
@@ -236,12 +249,38 @@ def _statistic(table: FromClause, name: str) -> ColumnElement[Any]:
         given = table.c.final_kind.is_not(None)
         return case((given, _statistic(table, "final")), else_=_statistic(table, "last"))
     if name == "mean":
-        finite = cast(table.c.finite_count, Double)
-        # As model.totals.mean_of; what rounding would take beyond the largest double is kept from it.
-        part = func.coalesce(table.c.huge_sum / func.nullif(finite, 0.0), 0.0)
-        huge = case((part > _LARGEST, _LARGEST), (part < -_LARGEST, -_LARGEST), else_=part) / HUGE_SCALE
-        return table.c.sum / func.nullif(finite, 0.0) + cast(huge, Double)
+        return _mean(table.c.sum, table.c.huge_sum, cast(table.c.finite_count, Double))
     return table.c.count if name == "count" else table.c[f"{name}_value"]
+
+
+def _mean(total: Node, huge: Node, count: Node) -> Node:
+    """As model.totals.mean_of. PostgreSQL takes what is too small or too large for a double as an error."""
+    vanishes = func.abs(total) * 2 <= count * _double(_SMALLEST)
+    small = case((func.abs(total) >= _double(1e-300), total / count), (vanishes, 0.0), else_=total / count)
+    part = huge / count
+    large = case(
+        (huge == 0, 0.0),
+        (part > _double(_LARGEST), _double(math.inf)),
+        (part < _double(-_LARGEST), _double(-math.inf)),
+        else_=part / _double(HUGE_SCALE),
+    )
+    return case((count > 0, small + large))
+
+
+def _double(value: float) -> Node:
+    return cast(literal(value, Double), Double)
+
+
+def _kind(table: FromClause, name: str) -> Node:
+    if name == "value":
+        return func.coalesce(table.c.final_kind, table.c.last_kind)
+    return table.c[f"{name}_kind"]
+
+
+def _is_to_stop() -> Bool:
+    """As RunRecord.is_to_stop."""
+    asked, heard = runs.c.stop_ms, runs.c.heard_ms
+    return and_(runs.c.stop_requested, or_(asked.is_(None), heard.is_(None), asked >= heard))
 
 
 def _of_kind(value: ColumnElement[Any], kind: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -251,7 +290,11 @@ def _of_kind(value: ColumnElement[Any], kind: ColumnElement[Any]) -> ColumnEleme
     )
 
 
-_LARGEST: Final = 1.797e308 * HUGE_SCALE
+ORDER_CHARACTERS: Final = 256
+"""So much of a text counts for an order: it goes into page tokens."""
+_LARGEST: Final = sys.float_info.max * HUGE_SCALE
+_SMALLEST: Final = 5e-324
+_NAN_KIND: Final = 1
 _COMPARATORS: Final[dict[str, Comparator]] = {
     "=": operator.eq,
     "!=": operator.ne,

@@ -147,6 +147,8 @@ series = Table(
     Column("cuts", _json, comment="Implicit cuts: [[attempt, from_step], ...]; see model/cuts.py."),
     Column("stale", Boolean, nullable=False, server_default="0", comment="A cut moved: totals must be made anew."),
     Column("chunk_count", Integer, nullable=False, server_default="0", comment="Numbers given to chunks so far."),
+    # No flush updates either column: it costs an insert a series, and updates stay on their page.
+    Index("series_by_name", "name", "run_id"),
     Index("series_stale", "run_id", postgresql_where=Column("stale"), sqlite_where=Column("stale")),
     # Every flush updates every series it touches: half-empty pages keep those updates on the page and off the index.
     postgresql_with={

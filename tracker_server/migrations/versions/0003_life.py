@@ -44,11 +44,13 @@ def upgrade() -> None:
         comment="Apart from runs, so that each change costs a narrow row only.",
         postgresql_with={"fillfactor": 70},
     )
+    op.create_index("series_by_name", "series", ["name", "run_id"])
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
 
 
 def downgrade() -> None:
     """Takes them away."""
+    op.drop_index("series_by_name", "series")
     for table in ("run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():
