@@ -230,7 +230,7 @@ def test_a_journal_that_was_let_go_of_meanwhile_is_not_touched(tmp_path: Path, m
     kept.keeper.remove(over)
     touched: list[str] = []
     monkeypatch.setattr(over, "sync", lambda: touched.append("sync"))
-    monkeypatch.setattr(over, "next_segment", lambda: touched.append("next_segment"))
+    monkeypatch.setattr(over.supply, "wanted", lambda: touched.append("wanted"))
     hangs.set()
     # It has been through its list, and begun anew.
     assert again.wait(10)
