@@ -432,6 +432,9 @@ def test_messages_go_to_their_own_calls(tmp_path: Path) -> None:
         "StartRun",
         "UpdateRun",
         "RunCompleted",
+        # What is of the experiment, and the void write that uses up the run's sequence.
+        "UpdateExperiment",
+        "LogMetrics",
         "CloseWriter",
     ]
     courier.close()

@@ -222,6 +222,8 @@ class Courier:
         self._changed.add(outbox.folder.path)
         if answer.error is None:
             self._succeeded()
+            if outbox.taken_apart(outgoing):
+                return
             points = 0 if outgoing.void else outgoing.batch.points
             self.points += points
             outbox.acknowledge(outgoing, _token(answer.body, outgoing))
