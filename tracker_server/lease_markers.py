@@ -25,7 +25,7 @@ class LeaseMarkers:
         self._seconds = lease.marker_ms / 1000
         self._now_ms = now_ms
         self._server_id = new_id()
-        self._lanes = [_Lane(partition, _scope_in(partition, partitions)) for partition in range(partitions)]
+        self._lanes = [_Lane(partition, scope_in(partition, partitions)) for partition in range(partitions)]
 
     async def keep(self) -> None:
         """Sends markers until cancelled. A partition that is stuck holds up no other one."""
@@ -61,6 +61,13 @@ class LeaseMarkers:
         lane.turned_away = turned_away
 
 
+def scope_in(partition: int, partitions: int) -> str:
+    """An id that belongs to the partition, found by trying."""
+    return next(
+        name for number in count() if partition_of(name := f"lease-{partition}-{number}", partitions) == partition
+    )
+
+
 class _Lane:
     """What is known of a partition."""
 
@@ -71,10 +78,3 @@ class _Lane:
         self.scope_id = scope_id
         self.turned_away = 0
         """The count that the last confirmed marker told of."""
-
-
-def _scope_in(partition: int, partitions: int) -> str:
-    """An id that belongs to the partition, found by trying."""
-    return next(
-        name for number in count() if partition_of(name := f"lease-{partition}-{number}", partitions) == partition
-    )

@@ -87,12 +87,12 @@ def follow(servers: Mapping[str, Presence], marker: Marker, lease: Lease) -> dic
 
     One that is away for too long is forgotten, and every lease begins anew: its callers have to find another one. The
     same becomes of servers whose clocks differ by more than a lease, again and again, so that they judge nothing.
-    A marker that came before, or after which the clock was set back a little, changes nothing.
+    A marker that came before, or one of a clock that was set back a little, changes nothing.
     """
     at = marker.at_ms
     after = {name: known for name, known in servers.items() if abs(at - known.last_ms) <= lease.absence_ms}
     known = after.get(marker.server_id)
-    if known is None or abs(at - known.last_ms) > lease.gap_ms:
+    if known is None or at - known.last_ms > lease.gap_ms:
         after[marker.server_id] = Presence(at, at)
     else:
         anew = marker.interrupted or len(after) < len(servers)
