@@ -148,11 +148,12 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
             _log.warning("API keys cross the network in the clear; set TRACKER_TLS_CERT", listen=settings.listen)
         address = await server.start()
         markers = LeaseMarkers(ingest, settings.partitions, lease)
-        stack.push_async_callback(_cancel, asyncio.create_task(_lasting(markers.keep())))
+        marking = asyncio.create_task(_lasting(markers.keep()))
         try:
             ready(address)
             yield
         finally:
+            await _cancel(marking)
             await server.stop(grace_seconds)
 
 

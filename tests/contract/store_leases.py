@@ -1,8 +1,11 @@
 """What a store promises of leases: judged by the markers of servers, in the order of the queue, and by no other clock."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from tests.contract.store_databases import execute
@@ -11,7 +14,7 @@ from tracker_server import limits
 from tracker_server.lease_markers import scope_in
 from tracker_server.model.leases import Lease
 from tracker_server.model.status import Status
-from tracker_server.model.writes import Heartbeat, LeaseMarker, Write
+from tracker_server.model.writes import CompleteRun, Heartbeat, LeaseMarker, Write
 from tracker_server.partitions import partition_of
 from tracker_server.scopes import STATS, experiment_scope
 from tracker_server.store.store import Store
@@ -22,6 +25,7 @@ LEASE = Lease()
 END = LEASE.length_ms + LEASE.slack_ms
 """From the last sign of life until the lease is certain to have ended."""
 EVERY = LEASE.marker_ms
+_numbers = itertools.count()
 
 
 def marker(store: Store, at: int, *, run: str = RUN, server: str = SERVER, interrupted: bool = False) -> Write:
@@ -227,6 +231,33 @@ class LeasesContract:
         store.flush(markers(store, T, T + 2 * END))
         assert status(store) is Status.RUNNING
 
+    # ------------------------------------------------------------ any order
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_who_is_lost_in_the_end_and_since_when_depends_on_no_order(self, store: Store, data: st.DataObject) -> None:
+        run = f"run {next(_numbers)}"
+        last = 3 * LEASE.length_ms
+        signs = data.draw(st.lists(_signs(run, last), min_size=1, max_size=8), label="signs")
+        told = [replace(sign, sequence=number) for number, sign in enumerate(signs, 1)]
+        between = markers(store, T, T + last, run=run)
+        delivered = data.draw(st.permutations([*told, *between, *data.draw(st.lists(st.sampled_from(told)))]))
+        for begin in range(0, len(delivered), 7):
+            store.flush(delivered[begin : begin + 7])
+        # A new server, so that it begins when the clock of this test says so, whatever the order was before.
+        end = T + last + LEASE.length_ms + 2 * END + EVERY
+        store.flush(markers(store, T + last, end, run=run, server=f"server of {run}"))
+        # Of one that was never seen alive, since when depends on what had been replayed when it was judged.
+        found = {
+            attempt.attempt: (
+                attempt.status,
+                None if attempt.last_seen_ms == limits.MIN_TIME_MS else attempt.lost_ms,
+            )
+            for attempt in store.read_run(run, "", 1).attempts
+        }
+        assert found == {number: _fate([one for one in told if one.attempt == number]) for number in found}
+        assert {one.attempt for one in told} == found.keys()
+
     # ------------------------------------------------------------ what is cached, and what it costs
 
     def test_whoever_is_lost_or_revived_makes_what_is_cached_old(self, store: Store) -> None:
@@ -273,6 +304,25 @@ def stored_markers(store: Store) -> list[tuple[str, int, int]]:
     with store._writer.begin() as connection:
         rows = connection.execute(text("SELECT server_id, since_ms, last_ms FROM lease_markers ORDER BY 1"))
         return [(row[0], row[1], row[2]) for row in rows]
+
+
+@st.composite
+def _signs(draw: st.DrawFn, run: str, last: int) -> Write:
+    """Whatever shows that an attempt lives, or ends it, or is replayed."""
+    body = draw(st.sampled_from([start(at=T - 5), points([1], [1.0], times=[T - 3]), complete(at=T + 1), Heartbeat()]))
+    attempt, accepted = draw(st.integers(0, 2)), T + draw(st.integers(0, last))
+    replay = draw(st.booleans()) and not isinstance(body, Heartbeat)
+    return write(0, body, run=run, attempt=attempt, accepted=accepted, replay=replay)
+
+
+def _fate(signs: Sequence[Write]) -> tuple[int, int | None]:
+    """Status and loss of an attempt of which nothing more is heard."""
+    if any(isinstance(sign.body, CompleteRun) for sign in signs):
+        return COMPLETED, None
+    seen = [sign.accepted_ms // 10_000 * 10_000 for sign in signs if not sign.replay]
+    if seen:
+        return Status.LOST, max(seen) + LEASE.length_ms
+    return Status.LOST, None
 
 
 def _runs_beside(run: str, many: int, partitions: int) -> list[str]:
