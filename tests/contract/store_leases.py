@@ -14,7 +14,7 @@ from tracker_server import limits
 from tracker_server.lease_markers import scope_in
 from tracker_server.model.leases import Lease
 from tracker_server.model.status import Status
-from tracker_server.model.writes import CompleteRun, Heartbeat, LeaseMarker, Write
+from tracker_server.model.writes import Body, CompleteRun, Heartbeat, LeaseMarker, Write
 from tracker_server.partitions import partition_of
 from tracker_server.scopes import STATS, experiment_scope
 from tracker_server.store.store import Store
@@ -309,7 +309,8 @@ def stored_markers(store: Store) -> list[tuple[str, int, int]]:
 @st.composite
 def _signs(draw: st.DrawFn, run: str, last: int) -> Write:
     """Whatever shows that an attempt lives, or ends it, or is replayed."""
-    body = draw(st.sampled_from([start(at=T - 5), points([1], [1.0], times=[T - 3]), complete(at=T + 1), Heartbeat()]))
+    bodies: list[Body] = [start(at=T - 5), points([1], [1.0], times=[T - 3]), complete(at=T + 1), Heartbeat()]
+    body = draw(st.sampled_from(bodies))
     attempt, accepted = draw(st.integers(0, 2)), T + draw(st.integers(0, last))
     replay = draw(st.booleans()) and not isinstance(body, Heartbeat)
     return write(0, body, run=run, attempt=attempt, accepted=accepted, replay=replay)
