@@ -239,7 +239,10 @@ class LeasesContract:
         run = f"run {next(_numbers)}"
         last = 3 * LEASE.length_ms
         signs = data.draw(st.lists(_signs(run, last), min_size=1, max_size=8), label="signs")
-        told = [replace(sign, sequence=number) for number, sign in enumerate(signs, 1)]
+        told = [
+            sign if isinstance(sign.body, Heartbeat) else replace(sign, sequence=number)
+            for number, sign in enumerate(signs, 1)
+        ]
         between = markers(store, T, T + last, run=run)
         delivered = data.draw(st.permutations([*told, *between, *data.draw(st.lists(st.sampled_from(told)))]))
         for begin in range(0, len(delivered), 7):
@@ -312,7 +315,9 @@ def _signs(draw: st.DrawFn, run: str, last: int) -> Write:
     bodies: list[Body] = [start(at=T - 5), points([1], [1.0], times=[T - 3]), complete(at=T + 1), Heartbeat()]
     body = draw(st.sampled_from(bodies))
     attempt, accepted = draw(st.integers(0, 2)), T + draw(st.integers(0, last))
-    replay = draw(st.booleans()) and not isinstance(body, Heartbeat)
+    replay = draw(st.booleans())
+    if isinstance(body, Heartbeat):
+        return beat(accepted, run=run, attempt=attempt)
     return write(0, body, run=run, attempt=attempt, accepted=accepted, replay=replay)
 
 
