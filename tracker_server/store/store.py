@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, select, tuple_
 
 from tracker_server.config import Settings
+from tracker_server.model.leases import DEFAULT_LEASE, Lease
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
@@ -31,6 +32,7 @@ from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted,
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
+from tracker_server.store.lease_book import LeaseRules
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
@@ -44,12 +46,21 @@ from tracker_server.store.tables import experiment_writers, runs, series, suspec
 class Store:
     """Both sides of the database. Methods raise StoreUnavailable when it is out of reach."""
 
-    def __init__(self, writer: Engine, reader: Engine, bulk: Bulk, partitions: int, lock: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        bulk: Bulk,
+        partitions: int,
+        lease: Lease = DEFAULT_LEASE,
+        lock: int | None = None,
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
         self.partitions = partitions
         """How many there are."""
+        self._leases = LeaseRules(partitions, lease)
         self._lock = lock
         self._series = SeriesCache()
 
@@ -214,7 +225,7 @@ class Store:
 
     def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, cache, batch)
+            return flush(connection, self._bulk, cache, batch, self._leases)
 
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
@@ -246,7 +257,7 @@ def open_store(settings: Settings, process_name: str) -> Store:
         timeout_seconds=timeout,
         isolation="REPEATABLE READ",
     )
-    return Store(writer, reader, PostgresBulk(), settings.partitions)
+    return Store(writer, reader, PostgresBulk(), settings.partitions, Lease(settings.lease_seconds))
 
 
 def now_ms() -> int:
@@ -257,7 +268,8 @@ def now_ms() -> int:
 def _open_sqlite(path: Path, settings: Settings) -> Store:
     lock = lock_file(path)
     readers = sqlite_readers(path, connections=settings.database_connections)
-    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lock)
+    lease = Lease(settings.lease_seconds)
+    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lease, lock)
     try:
         store.migrate()
     except BaseException:
