@@ -17,6 +17,7 @@ from tracker_server.model.status import Status
 from tracker_server.model.writes import Body, CompleteRun, Heartbeat, LeaseMarker, Write
 from tracker_server.partitions import partition_of
 from tracker_server.scopes import STATS, experiment_scope
+from tracker_server.store.run_list import RunQuery
 from tracker_server.store.store import Store
 
 SERVER = "server-0123456789"
@@ -71,7 +72,7 @@ class LeasesContract:
         (attempt,) = details.attempts
         assert (attempt.status, attempt.lost_ms, attempt.ended_ms) == (Status.LOST, T + LEASE.length_ms, None)
         assert attempt.reason == details.run.reason
-        assert [run.run_id for run in store.list_runs("", {Status.LOST}, None, 10)] == [RUN]
+        assert [one.record.run_id for one in store.find_runs(RunQuery(statuses={Status.LOST}), None, 10)[0]] == [RUN]
         stats = store.dashboard_stats()
         assert (stats.total_runs, stats.active_runs) == (1, 0)
         assert store.summarize("exp", "", 1).run_counts == [(Status.LOST, 1)]
@@ -275,7 +276,7 @@ class LeasesContract:
     def test_markers_are_neither_writes_nor_runs(self, store: Store) -> None:
         outcome = store.flush(markers(store, T, T + 2 * END))
         assert (outcome.applied, outcome.duplicates, outcome.points) == (0, 0, 0)
-        assert store.list_runs("", (), None, 10) == []
+        assert store.find_runs(RunQuery(), None, 10)[0] == []
         with store._writer.begin() as connection:
             assert connection.execute(text("SELECT count(*) FROM writers")).scalar_one() == 0
 
