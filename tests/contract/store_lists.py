@@ -133,5 +133,5 @@ class ListsContract:
         assert store.list_runs("", (), None, 10) == []
         assert store.list_experiments(None, 10) == []
         assert store.runs_to_stop() == frozenset()
-        assert store.stale_series(10) == []
+        assert store.stale_runs(10) == []
         assert store.applied([], experiments=False) == {}

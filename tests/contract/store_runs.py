@@ -185,14 +185,14 @@ class RunsContract:
         for accepted in (T, T + 20_000):
             store.flush([write(0, Heartbeat(), writer=writer, accepted=accepted)] * 2)
         details = store.read_run(RUN, "", 1)
-        assert (details.writers, details.all_closed) == ([], True)
+        assert (details.writers, details.complete) == ([], False)
         assert details.run.last_seen_ms == T + 20_000
 
     # ------------------------------------------------------------ writers
 
     def test_a_run_is_complete_when_every_writer_is_closed_and_lacks_nothing(self, store: Store) -> None:
         def complete_now() -> bool:
-            return store.read_run(RUN, "", 1).all_closed
+            return store.read_run(RUN, "", 1).complete
 
         store.flush([write(1, points([1], [1.0])), write(3, points([3], [3.0]))])
         assert not complete_now()
@@ -214,7 +214,7 @@ class RunsContract:
     def test_a_writer_that_closes_without_having_written_is_complete(self, store: Store) -> None:
         store.flush([write(0, CloseWriter(0))])
         details = store.read_run(RUN, "", 1)
-        assert details.all_closed
+        assert details.complete
         assert details.writers[0].final_sequence == 0
 
     @pytest.mark.parametrize("together", [False, True])
@@ -242,11 +242,11 @@ class RunsContract:
         store.mark_dead(dead)
         details = store.read_run(RUN, "", 1)
         assert (str(details.writers[0].applied), str(details.writers[0].dead)) == ("1", "2-3")
-        assert not details.all_closed
+        assert not details.complete
         sets = store.applied([(RUN, WRITER)], experiments=False)[RUN, WRITER]
         assert (str(sets.applied), str(sets.dead), sets.final_sequence) == ("1", "2-3", 3)
         store.flush([write(2, points([2], [2.0])), write(3, points([3], [3.0]))])
-        assert store.read_run(RUN, "", 1).all_closed
+        assert store.read_run(RUN, "", 1).complete
         state = read_run(store, RUN)
         assert state is not None
         assert [step for step, _, _ in state["history"]["m"]] == [1, 2, 3]

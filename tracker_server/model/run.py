@@ -67,7 +67,9 @@ class AttemptState:
     def seen(self, write: Write) -> None:
         """A sign of life."""
         if self.implied:
+            # What was known of its beginning was only a change from outside.
             self.implied, self.changed = False, True
+            self.first_accepted_ms = write.accepted_ms
         if write.accepted_ms < self.first_accepted_ms:
             self.first_accepted_ms, self.changed = write.accepted_ms, True
         moment = seen_moment(write)
