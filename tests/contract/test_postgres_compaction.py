@@ -15,9 +15,9 @@ from tests.contract.store_state import read_run
 from tests.contract.store_writes import RUN, points, write
 from tests.contract.test_metric_points import assert_same
 from tracker_server.errors import StoreUnavailable
-from tracker_server.store import store as store_module
 from tracker_server.store.compaction import Compacted
 from tracker_server.store.store import Store
+from tracker_server.store.totals_reader import renewed
 
 
 @pytest.fixture
@@ -60,7 +60,6 @@ def test_totals_of_a_series_that_grows_meanwhile_wait_for_the_compaction_under_w
 ) -> None:
     log_singly(store, 5)
     execute(store, "UPDATE series SET stale = true")
-    renewed = store_module.renewed
 
     def overtaken(*arguments: Any) -> Any:
         monkeypatch.undo()
@@ -68,7 +67,7 @@ def test_totals_of_a_series_that_grows_meanwhile_wait_for_the_compaction_under_w
         log_singly(store, 1, first=6)
         return found
 
-    monkeypatch.setattr(store_module, "renewed", overtaken)
+    monkeypatch.setattr("tracker_server.store.store.renewed", overtaken)
     done = threading.Event()
 
     def refresh() -> None:

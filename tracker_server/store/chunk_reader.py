@@ -33,6 +33,8 @@ _ARRAYS: Mapping[str, str] = {
     "wide_times": "i8",
     "point_values": "f8",
 }
+_LAYOUTS = {name: np.dtype([("length", ">i4"), ("value", f">{kind}")]) for name, kind in _ARRAYS.items()}
+"""Of an element, as PostgreSQL sends arrays."""
 _CHUNK_COLUMNS = ("chunk_no", "attempt", "first_step", "first_ms", "origins", *_ARRAYS)
 """What a StoredChunk is made of."""
 
@@ -254,9 +256,12 @@ def _fetch_several_postgres(
 ) -> Iterator[dict[str, Any]]:
     query = (
         f"SELECT {', '.join(columns)} FROM {table.name} "  # noqa: S608  # own names
-        "JOIN unnest(%s::int[], %s::int[]) AS w (series_no, chunk_no) USING (series_no, chunk_no) WHERE run_id = %s"
+        "JOIN unnest(%s::int[], %s::int[]) AS w (series_no, chunk_no) USING (series_no, chunk_no) "
+        # Without bounds it may read all chunks of the run instead.
+        "WHERE run_id = %s AND series_no BETWEEN %s AND %s"
     )
-    parameters = ([series_no for series_no, _ in keys], [chunk_no for _, chunk_no in keys], run_id)
+    numbers = [series_no for series_no, _ in keys]
+    parameters = (numbers, [chunk_no for _, chunk_no in keys], run_id, min(numbers), max(numbers))
     for row in copy_rows(connection, query, parameters):
         yield {name: _read_postgres(name, field) for name, field in zip(columns, row, strict=True)}
 
@@ -287,8 +292,8 @@ def _read_postgres(name: str, field: memoryview | None) -> Any:
     """An array has a header of 20 bytes, then length and value of each element."""
     if field is None:
         return None
-    kind = _ARRAYS.get(name)
-    if kind is not None:
-        elements: NDArray[Any] = np.frombuffer(field, [("length", ">i4"), ("value", f">{kind}")], offset=20)
-        return elements["value"].astype(kind)
+    layout = _LAYOUTS.get(name)
+    if layout is not None:
+        elements: NDArray[Any] = np.frombuffer(field, layout, offset=20)
+        return elements["value"].astype(_ARRAYS[name])
     return int.from_bytes(field, "big", signed=True) if name in _INTEGERS else bytes(field)

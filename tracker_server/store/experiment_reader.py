@@ -34,7 +34,7 @@ from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
 from tracker_server.store.run_reader import list_runs
 from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import experiments, runs, series
-from tracker_server.store.totals_reader import read_totals
+from tracker_server.store.totals_reader import read_last_values
 
 _DAY_MS = 86_400_000
 _MANY_RUNS = 1_000
@@ -252,7 +252,7 @@ def _stale_values(connection: Connection, experiment_id: str, after: str) -> dic
         by_run.setdefault(row["run_id"], (cuts, []))[1].append(series_state(row))  # type: ignore[arg-type]  # keys are str
     values: dict[str, list[tuple[float, str]]] = {}
     for run_id, (cuts, states) in by_run.items():
-        for state, totals in zip(states, read_totals(connection, run_id, states, cuts), strict=True):
-            if totals.last is not None:
-                values.setdefault(state.name, []).append((totals.last.value, run_id))
+        for state, value in zip(states, read_last_values(connection, run_id, states, cuts), strict=True):
+            if value is not None:
+                values.setdefault(state.name, []).append((value, run_id))
     return values
