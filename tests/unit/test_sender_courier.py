@@ -432,6 +432,7 @@ def test_messages_go_to_their_own_calls(tmp_path: Path) -> None:
         "StartRun",
         "UpdateRun",
         "RunCompleted",
+        "RewindRun",
         "CloseWriter",
     ]
     courier.close()

@@ -65,6 +65,7 @@ class Method(IntEnum):
     START_RUN = 1
     UPDATE_RUN = 2
     RUN_COMPLETED = 3
+    REWIND_RUN = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _METHODS: Final = {
     Method.START_RUN: "StartRun",
     Method.UPDATE_RUN: "UpdateRun",
     Method.RUN_COMPLETED: "RunCompleted",
+    Method.REWIND_RUN: "RewindRun",
 }
 
 
