@@ -48,10 +48,10 @@ class _Server:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Of the two calls."""
-        lists = grpc.unary_unary_rpc_method_handler(
+        lists: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             self.list_runs, messages.ListRunsRequest.FromString, messages.ListRunsResponse.SerializeToString
         )
-        metrics = grpc.unary_unary_rpc_method_handler(
+        metrics: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             self.list_metrics, messages.ListMetricsRequest.FromString, messages.ListMetricsResponse.SerializeToString
         )
         handlers = {"ListRuns": lists, "ListMetrics": metrics}
