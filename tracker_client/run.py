@@ -46,6 +46,8 @@ class Run:
         self._sent = False
         self._write_token = ""
         self._on_finish: list[Callable[[str], None]] = []
+        self._going_on_at = 0
+        """The first step after a rewind."""
         self.id = journal.run_id
         """Its id; of the caller or made by init."""
         self.experiment = experiment
@@ -136,6 +138,40 @@ class Run:
     def directory(self) -> Path | None:
         """Where its journals are; None when nothing is kept."""
         return self._journal.directory
+
+    def rewind(self, step: int) -> None:
+        """Goes on from the checkpoint of a step: what earlier attempts have logged beyond it is superseded, in every metric.
+
+        It is kept, and read by attempt only. The next `log` without a step gets the one after it. To be called before
+        anything beyond the step is logged: points of this very attempt stay. step: -1 where nothing is to stay.
+        """
+        if self._finished:
+            return self._mistake(f"rewind() was called after run {self.id} had finished; it is not sent")
+        try:
+            last = values.clean_step(step)
+        except Exception as problem:  # noqa: BLE001 - a step may be anything
+            return self._reporter.mistake_is(problem)
+        if last == values.MAX_STEP:
+            return self._mistake(f"rewind() was given step {last}; nothing lies beyond that")
+        if not self.attempt:
+            return self._mistake("rewind() needs an attempt: points of attempt 0 would be superseded by it as well")
+        logged = self._journal.next_step()
+        if logged > last + 1 and logged != self._going_on_at:
+            self._mistake(
+                f"rewind({last}) was called after step {logged - 1} was logged; what this attempt has logged stays. "
+                "Finish the run and init it again to supersede that too"
+            )
+        self._going_on_at = last + 1
+        self._journal.go_on_from(last)
+        if not self.leads:
+            return None
+        request = calls.RewindRunRequest(
+            run_id=self.id,
+            step=last,
+            attempt=self.attempt,
+            timestamp=requests.timestamp(int(clock.time() * 1000)),
+        )
+        return self._journal.send(Method.REWIND_RUN, request)
 
     def set_name(self, name: str) -> None:
         """A name for people, at most 256 characters."""

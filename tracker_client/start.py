@@ -41,6 +41,7 @@ def init(
     parent: str = "",
     run_id: str = "",
     resume: Literal["must", "allow", "never"] = "allow",
+    rewind_to: int | None = None,
     attempt: int | None = None,
     rank: int | None = None,
     server: str | None = None,
@@ -55,8 +56,9 @@ def init(
 
     experiment, run_id: [A-Za-z0-9._-], at most 128 characters; without a run_id one is made. config: a dict (nested,
     typed), a dataclass or a namespace. group: a name that it shares with the runs it belongs with (folds, seeds);
-    parent: the id of the run that it is a part of (a sweep). resume: "must" and "never" ask the server whether the run is there, for a few
-    seconds at most. attempt, rank: for several processes of one run, see docs/client.md. server, api_key, directory,
+    parent: the id of the run that it is a part of (a sweep). resume: "must" and "never" ask the server whether the run is
+    there, for a few seconds at most. rewind_to: the step of the checkpoint that it goes on from, see Run.rewind. attempt,
+    rank: for several processes of one run, see docs/client.md. server, api_key, directory,
     mode: in place of TRACKER_SERVER, TRACKER_API_KEY, TRACKER_DIR, TRACKER_MODE. capture: what to record of where the
     run runs (git, host, process, packages, system), all or none; system_seconds: between two samples of system
     metrics. on_error: "raise" has mistakes in the use of this library raised (ValueError, TypeError); by default each
@@ -87,6 +89,8 @@ def init(
         run = Run(journal, reporter, experiment=experiment, leads=not shared or place.rank == 0)
         if run.leads:
             _send_start(run, journal, _Given(config, name, tags, notes, metadata, group, parent), reporter)
+        if rewind_to is not None:
+            run.rewind(rewind_to)
         if shared:
             _leave_completed(run, journal, place)
         exits.add(run)

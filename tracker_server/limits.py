@@ -20,6 +20,7 @@ MIN_WRITER_ID_LENGTH: Final = 16
 """Characters. A shorter one is likely a fixed name, whose restarted count would lose data."""
 MAX_NAME_LENGTH: Final = 256
 """Characters of a metric, tag, metadata, artifact or config name, and of a display name."""
+MIN_STEP: Final = -(2**63)
 MAX_STEP: Final = 2**63 - 1
 """Largest step, a 64-bit integer."""
 MAX_TEXT_LENGTH: Final = 65_536

@@ -138,5 +138,5 @@ class ListsContract:
         assert _ids(store, RunQuery()) == []
         assert store.list_experiments(None, 10) == []
         assert store.runs_to_stop() == frozenset()
-        assert store.stale_series(10) == []
+        assert store.stale_runs(10) == []
         assert store.applied([], experiments=False) == {}

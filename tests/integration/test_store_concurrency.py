@@ -56,8 +56,8 @@ def flush_all(store: Store, batches: list[list[Write]]) -> int:
         outcome = store.flush(batch)
         assert outcome.applied + outcome.duplicates == len(batch)
         applied += outcome.applied
-        for run, name in outcome.stale:
-            store.refresh_totals(run, name)
+        for run in outcome.stale:
+            store.refresh_totals(run)
     return applied
 
 
@@ -80,8 +80,8 @@ def test_overlapping_batches_flushed_at_once_are_applied_exactly_once(stores: li
     with ThreadPoolExecutor(len(stores)) as pool:
         applied = sum(pool.map(flush_all, stores, plans))
     assert applied == len(writes)
-    for run, name in stores[0].stale_series(1000):
-        stores[0].refresh_totals(run, name)
+    for run in stores[0].stale_runs(1000):
+        stores[0].refresh_totals(run)
     assert read_state(stores[0], RUNS, EXPERIMENTS) == expected_state(writes, RUNS, EXPERIMENTS)
 
 

@@ -457,6 +457,7 @@ def test_messages_go_to_their_own_calls(tmp_path: Path) -> None:
         # What is of the experiment, and the void write that uses up the run's sequence.
         "UpdateExperiment",
         "LogMetrics",
+        "RewindRun",
         "CloseWriter",
     ]
     courier.close()

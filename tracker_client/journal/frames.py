@@ -67,6 +67,7 @@ class Method(IntEnum):
     RUN_COMPLETED = 3
     UPDATE_EXPERIMENT = 4
     """Of the run's experiment. The run's own sequence is used up by a void write that follows it."""
+    REWIND_RUN = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,7 +295,10 @@ class Courier:
 
 
 def _token(body: bytes, outgoing: Outgoing) -> str:
-    """The write token of an answer: StartRun has it in another field than the others, which are alike."""
-    if outgoing.batch.method is Method.START_RUN and not outgoing.void:
+    """The write token of an answer: some have it in another field than the others, which are alike."""
+    method = None if outgoing.void else outgoing.batch.method
+    if method is Method.START_RUN:
         return calls.StartRunResponse.FromString(body).write_token
+    if method is Method.REWIND_RUN:
+        return calls.RewindRunResponse.FromString(body).write_token
     return calls.LogMetricsResponse.FromString(body).write_token

@@ -34,6 +34,7 @@ _MESSAGES: Final[dict[Method, Any]] = {
     Method.START_RUN: calls.StartRunRequest,
     Method.UPDATE_RUN: calls.UpdateRunRequest,
     Method.RUN_COMPLETED: calls.RunCompletedRequest,
+    Method.REWIND_RUN: calls.RewindRunRequest,
 }
 
 

@@ -24,6 +24,7 @@ _METHODS: Final = {
     Method.UPDATE_RUN: "UpdateRun",
     Method.RUN_COMPLETED: "RunCompleted",
     Method.UPDATE_EXPERIMENT: "UpdateExperiment",
+    Method.REWIND_RUN: "RewindRun",
 }
 
 

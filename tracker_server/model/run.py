@@ -73,7 +73,9 @@ class AttemptState:
     def seen(self, write: Write, granularity_ms: int) -> None:
         """A sign of life, unless the write is a replay. Of one that was lost, a new one says that it lives."""
         if self.implied:
+            # What was known of its beginning was only a change from outside.
             self.implied, self.changed = False, True
+            self.first_accepted_ms = write.accepted_ms
         if write.accepted_ms < self.first_accepted_ms:
             self.first_accepted_ms, self.changed = write.accepted_ms, True
         moment = limits.MIN_TIME_MS if write.replay else write.accepted_ms // granularity_ms * granularity_ms

@@ -71,7 +71,7 @@ def run_answer(details: RunDetails) -> public.GetRunResponse:
         metrics=[_metric(record) for record in details.metrics],
         attempts=[_attempt(record) for record in details.attempts],
         completeness=resources.Completeness(
-            complete=details.all_closed, writers=[_writer(record) for record in details.writers]
+            complete=details.complete, writers=[_writer(record) for record in details.writers]
         ),
         as_of=timestamp(details.read_ms),
     )
@@ -183,16 +183,12 @@ def _attempt(record: AttemptRecord) -> resources.Attempt:
 
 
 def _writer(record: WriterRecord) -> resources.WriterState:
-    closed = record.final_sequence is not None
-    highest = max(record.applied.highest, record.dead.highest)
-    last = highest if record.final_sequence is None else record.final_sequence
-    arrived = record.applied.union(record.dead)
     return resources.WriterState(
         writer_id=record.writer_id,
         applied_count=len(record.applied),
-        closed=closed,
-        last_sequence=last,
-        missing=_ranges(arrived.missing(last)),
+        closed=record.closed,
+        last_sequence=record.last_sequence,
+        missing=_ranges(record.missing),
         refused=_ranges(record.dead),
         dropped_points=record.dropped_points,
     )

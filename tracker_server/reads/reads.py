@@ -232,6 +232,7 @@ class StoreReads:
             ),
             max_points=request.max_points,
             page_points=page_points,
+            attempt=request.attempt if request.HasField("attempt") else None,
         )
         begin = Position()
         if token is not None:

@@ -27,6 +27,7 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound
+from tracker_server.model.cuts import Cuts
 from tracker_server.model.records import (
     AcrossRuns,
     DashboardStats,
@@ -37,10 +38,10 @@ from tracker_server.model.records import (
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
 from tracker_server.model.typed_json import Json
-from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.run_reader import has_something, list_runs
-from tracker_server.store.series_book import series_state
+from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import experiments, runs, series
+from tracker_server.store.totals_reader import read_last_values
 from tracker_server.store.visible import visible_runs
 
 _DAY_MS = 86_400_000
@@ -275,11 +276,13 @@ def _stale_values(connection: Connection, experiment_id: str, after: str) -> dic
             series.c.name > after,
         )
     )
-    values: dict[str, list[tuple[float, str]]] = {}
+    by_run: dict[str, tuple[Cuts, list[SeriesState]]] = {}
     for row in connection.execute(query).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
         cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-        last = SeriesReader(connection, state, cuts).totals().last
-        if last is not None:
-            values.setdefault(state.name, []).append((last.value, state.run_id))
+        by_run.setdefault(row["run_id"], (cuts, []))[1].append(series_state(row))  # type: ignore[arg-type]  # keys are str
+    values: dict[str, list[tuple[float, str]]] = {}
+    for run_id, (cuts, states) in by_run.items():
+        for state, value in zip(states, read_last_values(connection, run_id, states, cuts), strict=True):
+            if value is not None:
+                values.setdefault(state.name, []).append((value, run_id))
     return values

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, FromClause, false, literal, select, union_all
+from sqlalchemy import Connection, FromClause, RowMapping, false, literal, select, union_all
 
-from tracker_server.store.point_reader import SeriesReader
+from tracker_server.model.cuts import Cuts
 from tracker_server.store.series_book import SeriesState, series_row, series_state
 from tracker_server.store.tables import runs, series
+from tracker_server.store.totals_reader import read_totals
 
 MAX_STALE: Final = 500
 """Stale series that are made anew for one read. They are stale for a moment only; of more, the others count as they were."""
@@ -50,12 +51,22 @@ def _stale(connection: Connection, names: list[str]) -> list[SeriesState]:
         .where(series.c.stale, series.c.name.in_(names))
         .limit(MAX_STALE)
     )
-    states = []
-    for row in connection.execute(query).mappings().all():
+    return renewed_states(connection, connection.execute(query).mappings().all())
+
+
+def renewed_states(connection: Connection, rows: Iterable[RowMapping]) -> list[SeriesState]:
+    """The series of rows that have the run's cuts as `run_cuts`, stale totals made anew."""
+    states: list[SeriesState] = []
+    stale: dict[str, tuple[Cuts, list[SeriesState]]] = {}
+    for row in rows:
         state = series_state(row)  # type: ignore[arg-type]  # keys are str
-        cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-        state.totals = SeriesReader(connection, state, cuts).totals()
         states.append(state)
+        if state.stale:
+            cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
+            stale.setdefault(state.run_id, (cuts, []))[1].append(state)
+    for run_id, (cuts, some) in stale.items():
+        for state, totals in zip(some, read_totals(connection, run_id, some, cuts), strict=True):
+            state.totals = totals
     return states
 
 

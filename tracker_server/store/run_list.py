@@ -15,11 +15,9 @@ from tracker_server.errors import InvalidRequest, Violation
 from tracker_server.filters.conditions import Condition, Order
 from tracker_server.model.records import MetricRecord, RunRecord
 from tracker_server.store.json_values import Bool, Node, json_values
-from tracker_server.store.metric_rows import metric_rows
-from tracker_server.store.point_reader import SeriesReader
+from tracker_server.store.metric_rows import metric_rows, renewed_states
 from tracker_server.store.run_reader import RUN_COLUMNS, run_record
 from tracker_server.store.run_search import ORDER_CHARACTERS, RunSearch, metric_names
-from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import runs, series
 from tracker_server.store.visible import restorable_runs, visible_runs
 
@@ -88,14 +86,9 @@ def metrics_of_runs(
         .where(series.c.run_id.in_(run_ids), series.c.name.in_(names))
     )
     found: dict[str, dict[str, MetricRecord]] = {run_id: {} for run_id in run_ids}
-    for row in connection.execute(query).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
-        totals = state.totals
-        if state.stale:
-            cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-            totals = SeriesReader(connection, state, cuts).totals()
-        if totals.count or state.final is not None:
-            found[state.run_id][state.name] = MetricRecord(state.name, totals, state.final)
+    for state in renewed_states(connection, connection.execute(query).mappings().all()):
+        if state.totals.count or state.final is not None:
+            found[state.run_id][state.name] = MetricRecord(state.name, state.totals, state.final)
     return {run_id: [known[name] for name in names if name in known] for run_id, known in found.items()}
 
 

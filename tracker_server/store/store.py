@@ -34,13 +34,13 @@ from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
 from tracker_server.store.lease_book import LeaseRules
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
-from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
-from tracker_server.store.series_book import series_row, series_state
+from tracker_server.store.series_book import series_row
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
-from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
+from tracker_server.store.tables import experiment_writers, series, suspects, writers
+from tracker_server.store.totals_reader import renewed
 
 
 class Store:
@@ -100,30 +100,34 @@ class Store:
         with guard(), self._writer.begin() as connection:
             connection.execute(suspects.delete().where(suspects.c.message_hash == mark))
 
-    def refresh_totals(self, run_id: str, name: str) -> None:
-        """Makes a stale series' totals anew from its points."""
-        with self._transaction({run_id}) as connection:
-            # Two statements of this transaction see two states: a compaction between them would take chunks away.
-            self._bulk.lock_chunks(connection, run_id)
-            query = (
-                select(series, runs.c.cuts.label("run_cuts"))
-                .join(runs, runs.c.run_id == series.c.run_id)
-                .where(series.c.run_id == run_id, series.c.name == name)
-            )
-            row = connection.execute(query).mappings().one()
-            state = series_state(dict(row))
-            if state.stale:
-                cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-                state.totals = SeriesReader(connection, state, cuts).totals()
-                state.stale = False
-                state.touch()
-                self._bulk.update(connection, series, [series_row(state)])
+    def refresh_totals(self, run_id: str) -> bool:
+        """Makes the totals of some stale series of a run anew from their points. Returns whether more are stale.
 
-    def stale_series(self, limit: int) -> list[tuple[str, str]]:
-        """Run and name of series whose totals are stale, so that a consumer that took over can refresh them."""
+        Flushes of the run go on meanwhile: they wait only while the new totals are written.
+        """
         with self._snapshot() as connection:
-            rows = connection.execute(select(series.c.run_id, series.c.name).where(series.c.stale).limit(limit))
-            return [(run_id, name) for run_id, name in rows]
+            some, more = renewed(connection, run_id)
+        if not some:
+            return False
+        with self._transaction({run_id}) as connection:
+            expected = [state.stored_count for state in some]
+            rows = [series_row(state) for state in some]
+            if self._bulk.update(connection, series, rows, "chunk_count", expected) < len(some):
+                # Points have come to some of them meanwhile: once more, while nothing can. Statements of this
+                # transaction see several states: a compaction between them would take chunks away.
+                self._bulk.lock_chunks(connection, run_id)
+                rest, unfinished = renewed(connection, run_id, [state.name for state in some])
+                self._bulk.update(connection, series, [series_row(state) for state in rest])
+                more = more or unfinished
+        self._series.forget(run_id)
+        return more
+
+    def stale_runs(self, limit: int) -> list[str]:
+        """Runs with series whose totals are stale, so that a consumer that took over can refresh them."""
+        with self._snapshot() as connection:
+            return list(
+                connection.execute(select(series.c.run_id).where(series.c.stale).distinct().limit(limit)).scalars()
+            )
 
     # ------------------------------------------------------------ compaction
 

@@ -1073,9 +1073,9 @@ class WriterState(google.protobuf.message.Message):
     applied_count: builtins.int
     """How many of its writes were applied."""
     closed: builtins.bool
-    """True when it said what its last sequence was (CloseWriter)."""
+    """True when it said what its last sequence was (CloseWriter), and none beyond that has arrived since."""
     last_sequence: builtins.int
-    """The last sequence it said, or, of a writer not closed, the highest one seen."""
+    """The last sequence it said, or, of a writer not closed, the highest one known of."""
     dropped_points: builtins.int
     """Points that the writer itself gave up, as its void writes say."""
     @property
@@ -1110,10 +1110,15 @@ class Completeness(google.protobuf.message.Message):
     COMPLETE_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
-    """True when every writer has closed itself and none has a missing or refused sequence."""
+    """True when every writer has closed itself and none has a missing or refused sequence. Of a run whose writes all came
+    without a writer_id nobody has said what there is to come: true when its newest attempt has ended and none of them
+    was refused.
+    """
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterState]:
-        """One per writer that sent its own writer_id, sorted by it. At most 1,000 are listed."""
+        """One per writer that sent its own writer_id, and the server's own where writes without one were refused; sorted. At
+        most 1,000 are listed, first of all those because of which it is not complete.
+        """
 
     def __init__(
         self,

@@ -6,10 +6,9 @@ import uuid
 from typing import Annotated
 
 import typer
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from tracker.v1.resources_pb2 import RUN_STATUS_LOST, RUN_STATUS_RUNNING
-from tracker.v1.tracker_service_pb2 import RunChanges, UpdateRunRequest
+from tracker.v1.tracker_service_pb2 import StopRunRequest
 from tracker_client.cli import texts
 from tracker_client.cli.options import ApiKey, RunId, Server
 from tracker_client.cli.session import connection, fail
@@ -18,6 +17,7 @@ from tracker_client.cli.session import connection, fail
 def stop(
     run: RunId,
     undo: Annotated[bool, typer.Option("--undo", help="Take the request back.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks at the run.")] = "",
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
@@ -30,12 +30,11 @@ def stop(
         found = client.get_run(run).run
         if not undo and found.status not in (RUN_STATUS_RUNNING, RUN_STATUS_LOST):
             fail(f"run {run} is {texts.status(found.status)} already")
-        client.update_run(
-            UpdateRunRequest(
+        client.stop_run(
+            StopRunRequest(
                 run_id=run,
-                changes=RunChanges(stop_requested=not undo),
-                update_mask=FieldMask(paths=["stop_requested"]),
-                attempt=found.attempt,
+                reason=reason,
+                withdraw=undo,
                 # So that a retry is the same write.
                 writer_id=str(uuid.uuid4()),
                 sequence=1,
