@@ -5,11 +5,14 @@ from tests.contract.store_compaction import CompactionContract
 from tests.contract.store_deleting import DeletingContract
 from tests.contract.store_downsampling import DownsamplingContract
 from tests.contract.store_history import HistoryContract
+from tests.contract.store_leases import LeasesContract
 from tests.contract.store_lists import ListsContract
 from tests.contract.store_points import PointsContract
 from tests.contract.store_purging import PurgingContract
 from tests.contract.store_retention import RetentionContract
+from tests.contract.store_rewinds import RewindsContract
 from tests.contract.store_runs import RunsContract
+from tests.contract.store_writers import WritersContract
 
 
 class StoreContract(
@@ -18,10 +21,13 @@ class StoreContract(
     CompactionContract,
     DownsamplingContract,
     AttemptsContract,
+    RewindsContract,
     RunsContract,
+    WritersContract,
     ListsContract,
     DeletingContract,
     PurgingContract,
     RetentionContract,
+    LeasesContract,
 ):
     """The battery."""

@@ -68,7 +68,7 @@ class PointsContract:
 
     def test_an_empty_batch_is_nothing(self, store: Store) -> None:
         outcome = store.flush([])
-        assert (outcome.applied, outcome.duplicates, outcome.points, outcome.stale) == (0, 0, 0, ())
+        assert (outcome.applied, outcome.duplicates, outcome.points, outcome.stale) == (0, 0, 0, frozenset[str]())
 
     # ------------------------------------------------------------ legal but nasty
 
@@ -216,11 +216,11 @@ class PointsContract:
         store.flush([write(1, points([7] * total, values)), write(2, points([8], [0.5]), attempt=2)])
         assert tied(store) == [*values, 0.5]
         execute(store, "UPDATE series SET stale = TRUE")
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         store.flush([write(3, points([7] * total, values), run="alone")])
         execute(store, "UPDATE series SET stale = TRUE")
         before = metric(store, run="alone").totals
-        store.refresh_totals("alone", "m")
+        store.refresh_totals("alone")
         for totals in (before, metric(store, run="alone").totals):
             assert totals.last == (7, T, WRITER, 3, values[-1])
 

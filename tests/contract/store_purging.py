@@ -15,6 +15,7 @@ from tests.contract.store_deleting import (
     delete_experiment,
     delete_run,
     fill,
+    listed,
     undelete_experiment,
     undelete_run,
 )
@@ -94,7 +95,7 @@ class PurgingContract:
         for shown in (False, True):
             with pytest.raises(RunNotFound, match=r"^run 'run' was deleted and is purged$"):
                 store.read_run(RUN, "", 1, show_deleted=shown)
-        assert [run.run_id for run in store.list_runs("", (), None, 10, show_deleted=True)] == ["other"]
+        assert listed(store, show_deleted=True) == ["other"]
         assert store.dashboard_stats().total_runs == 1
         assert [one.run_count for one in store.list_experiments(None, 10)] == [1]
 
@@ -124,7 +125,7 @@ class PurgingContract:
         store.flush([write(4, points([3], [1.0])), delete_run(1)])
         purge(store)
         assert store.flush([write(5, points([4], [1.0]))]).dropped == 1
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert left_of(store) == {}
 
     def test_who_waits_for_a_write_to_it_is_told(self, store: Store) -> None:
@@ -226,7 +227,7 @@ class PurgingContract:
             for work in (
                 log,
                 lambda _: store.compact(RUN, finish=True, many=2),
-                lambda _: store.refresh_totals(RUN, "m"),
+                lambda _: store.refresh_totals(RUN),
             )
         ]
         for thread in threads:

@@ -94,7 +94,7 @@ class RetentionContract:
         ended(store)
         store.flush([write(1, start("e", at=NOW), attempt=5, accepted=NOW, writer="resumed-0123456789")])
         assert store.retention.delete(RUN, T, NOW) is None
-        assert store.retention.begin_drop(RUN, T, NOW) == []
+        assert store.retention.begin_drop(RUN, T, NOW) is None
         assert read_run(store, RUN) is not None
 
     def test_without_its_points_a_run_keeps_its_summaries_and_everything_else(self, store: Store) -> None:
@@ -121,8 +121,8 @@ class RetentionContract:
                     write(attempt * 2 + 1, complete(), attempt=attempt),
                 ]
             )
-        assert store.retention.begin_drop(RUN, T, NOW) == ["m"]
-        store.refresh_totals(RUN, "m")
+        assert store.retention.begin_drop(RUN, T, NOW) is None
+        store.refresh_totals(RUN)
         assert drop_points(store)
         (metric,) = store.read_run(RUN, "", 10).metrics
         assert (metric.totals.count, metric.totals.sum) == (10, 15.0)
@@ -151,7 +151,7 @@ class RetentionContract:
         assert not outcome.stale
         (metric,) = store.read_run(RUN, "", 10).metrics
         assert (metric.totals.count, metric.totals.sum) == (4, 10.0)
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert store.read_run(RUN, "", 10).metrics == [metric]
         assert [point[0] for point in read_all(store, RUN, ["m"])["m"]] == [2]
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.contract.store_databases import sqlite_store
-from tests.contract.store_deleting import delete_experiment, delete_run, fill
+from tests.contract.store_deleting import delete_experiment, delete_run, fill, listed
 from tests.contract.store_purging import left_of
 from tests.contract.store_writes import RUN
 from tracker_server.cli import EXIT_FAILED, app
@@ -79,7 +79,7 @@ def test_what_is_not_deleted_is_not_purged(directory: Path, arguments: tuple[str
     code, output = purge(*arguments)
     assert (code, said in output) == (EXIT_FAILED, True)
     with sqlite_store(directory) as store:
-        assert len(store.list_runs("e", (), None, 10)) == 2
+        assert len(listed(store)) == 2
 
 
 def test_a_database_in_use_is_refused(directory: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.contract.store_databases import sqlite_store
-from tests.contract.store_deleting import delete_experiment, delete_run, fill, undelete_run
+from tests.contract.store_deleting import delete_experiment, delete_run, fill, listed, undelete_run
 from tests.contract.store_purging import left_of, purge
 from tests.contract.store_retention import ended
 from tests.contract.store_state import read_run
@@ -97,7 +97,7 @@ async def test_retention_deletes_what_ended_and_tells_the_cache(store: Store) ->
     before = await cache.read(experiment_scope("e"), "summary")
     async with purger_of(store, cache=cache) as made:
         assert await made.sweep() == Swept(deleted=1)
-        assert [run.run_id for run in store.list_runs("e", (), None, 10)] == ["new"]
+        assert listed(store) == ["new"]
         assert (await cache.read(experiment_scope("e"), "summary")).generation != before.generation
         assert await made.sweep() == Swept()
 
@@ -107,7 +107,7 @@ async def test_retention_drops_points_after_stale_totals_are_made_anew(store: St
         batch = points(range(first, 10), [float(attempt)] * (10 - first))
         store.flush([write(attempt + 10, batch, attempt=attempt)])
     ended(store)
-    assert store.stale_series(10) == [(RUN, "m")]
+    assert store.stale_runs(10) == [RUN]
     store.flush([write(90, complete(), attempt=2)])
     keep_for(store, drop=7)
     count = store.read_run(RUN, "", 1).metrics[0].totals.count

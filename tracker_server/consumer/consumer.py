@@ -25,7 +25,7 @@ from tracker_server.store.store import Store
 _POLL_SECONDS = 0.25
 """How long the loop waits for a message before it looks around."""
 _SWEEP = 1_000
-"""Stale series refreshed at most after a takeover; the others wait for their next flush."""
+"""Runs with stale series that are refreshed at most after a takeover; the others wait for their next flush."""
 _log = structlog.get_logger(__name__)
 
 
@@ -264,7 +264,7 @@ class Consumer:
     async def _took_over(self) -> None:
         await self._invalidator.takeover()
         with contextlib.suppress(StoreUnavailable):
-            self._flusher.refresh(await self._flusher.call(self._store.stale_series, _SWEEP))
+            self._flusher.refresh(await self._flusher.call(self._store.stale_runs, _SWEEP))
         self._compactor.look_everywhere()
 
     def _busy(self) -> bool:

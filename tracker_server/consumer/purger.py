@@ -150,13 +150,12 @@ class Purger:
         await self._pages(partial(self.store.retention.runs_to_delete, experiment_id, before_ms), delete)
 
     async def _thin(self, before_ms: int, now: int, swept: Swept, run_id: str) -> None:
-        found = await self._call(self.store.retention.begin_drop, run_id, before_ms, now)
-        if not isinstance(found, Place):
-            for name in found:
-                await self._call(self.store.refresh_totals, run_id, name)
-            found = await self._call(self.store.retention.begin_drop, run_id, before_ms, now)
-        if isinstance(found, Place):
-            swept.points += await self._remove(run_id, found)
+        while await self._call(self.store.refresh_totals, run_id):
+            pass
+        place = await self._call(self.store.retention.begin_drop, run_id, before_ms, now)
+        # If points come just now, the next sweep sees to it.
+        if place is not None:
+            swept.points += await self._remove(run_id, place)
             swept.thinned += 1
 
     # ------------------------------------------------------------ one after the other

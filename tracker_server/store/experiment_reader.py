@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -27,13 +27,21 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound
-from tracker_server.model.records import AcrossRuns, DashboardStats, ExperimentRecord, ExperimentSummary
+from tracker_server.model.cuts import Cuts
+from tracker_server.model.records import (
+    AcrossRuns,
+    DashboardStats,
+    ExperimentRecord,
+    ExperimentSummary,
+    ListedMetric,
+)
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
-from tracker_server.store.point_reader import SeriesReader
-from tracker_server.store.run_reader import list_runs
-from tracker_server.store.series_book import series_state
+from tracker_server.model.typed_json import Json
+from tracker_server.store.run_reader import has_something, list_runs
+from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import experiments, runs, series
+from tracker_server.store.totals_reader import read_last_values
 from tracker_server.store.visible import run_count, undeleted_runs, visible_experiments, visible_runs
 
 _DAY_MS = 86_400_000
@@ -78,6 +86,28 @@ def summarize(connection: Connection, experiment_id: str, after: str, size: int,
         newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS, undeleted_runs()),
         read_ms=read_ms,
     )
+
+
+def list_metrics(
+    connection: Connection, experiment_id: str, prefix: str, after: str, size: int
+) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+    """Metrics whose names begin with the prefix and follow `after`, by name, and the experiment's definitions."""
+    query = (
+        select(series.c.name, func.count())
+        .join(runs, runs.c.run_id == series.c.run_id)
+        .where(visible_runs(), has_something(), series.c.name > after, series.c.name >= prefix)
+        .group_by(series.c.name)
+        .order_by(series.c.name)
+        .limit(size)
+    )
+    if prefix:
+        query = query.where(func.substr(series.c.name, 1, len(prefix)) == prefix)
+    definitions: Mapping[str, Json] = {}
+    if experiment_id:
+        query = query.where(runs.c.experiment_id == experiment_id)
+        found = select(experiments.c.metric_definitions).where(experiments.c.experiment_id == experiment_id)
+        definitions = connection.execute(found).scalar_one_or_none() or {}
+    return [ListedMetric(name, count) for name, count in connection.execute(query)], definitions
 
 
 def dashboard_stats(connection: Connection, read_ms: int) -> DashboardStats:
@@ -261,11 +291,13 @@ def _stale_values(connection: Connection, experiment_id: str, after: str) -> dic
             series.c.name > after,
         )
     )
-    values: dict[str, list[tuple[float, str]]] = {}
+    by_run: dict[str, tuple[Cuts, list[SeriesState]]] = {}
     for row in connection.execute(query).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
         cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-        last = SeriesReader(connection, state, cuts).totals().last
-        if last is not None:
-            values.setdefault(state.name, []).append((last.value, state.run_id))
+        by_run.setdefault(row["run_id"], (cuts, []))[1].append(series_state(row))  # type: ignore[arg-type]  # keys are str
+    values: dict[str, list[tuple[float, str]]] = {}
+    for run_id, (cuts, states) in by_run.items():
+        for state, value in zip(states, read_last_values(connection, run_id, states, cuts), strict=True):
+            if value is not None:
+                values.setdefault(state.name, []).append((value, run_id))
     return values

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-import numpy as np
 from sqlalchemy import Connection, select
 
-from tracker_server import limits
-from tracker_server.model.points import Block, PlacedBlock, build_frames
+from tracker_server.model.points import PlacedBlock, build_frames
 from tracker_server.model.writes import LeaseMarker, LogNext, LogPoints, Write
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.lease_book import LeaseRules, judge
 from tracker_server.store.ledger import Ledger
+from tracker_server.store.next_steps import give_steps
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
 from tracker_server.store.series_cache import SeriesCache
@@ -33,18 +33,23 @@ class Outcome:
     """Points stored."""
     scopes: frozenset[str]
     """What is cached and must be loaded anew; see scopes.py."""
-    stale: tuple[tuple[str, str], ...]
-    """Run and metric of the series whose totals a cut has made stale."""
+    stale: frozenset[str]
+    """Runs with series whose totals a cut has made stale."""
     dropped: int = 0
     """Writes to purged runs, which were left out."""
 
 
-def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
-    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
+def flush(
+    connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write], leases: LeaseRules
+) -> Outcome:
+    """Applies writes, then judges leases by the markers among them.
+
+    The caller has begun the transaction and holds the partitions' locks, and commits.
 
     Raises RowChanged when what was cached is not what the database has.
     """
-    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
+    ledger, book, points = Ledger(bulk), RunBook(bulk, leases.lease), SeriesBook(bulk, cache)
+    markers = [write for write in writes if isinstance(write.body, LeaseMarker)]
     writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
     book.load(connection, writes)
     asked, writes = len(writes), [write for write in writes if book.is_taken(write)]
@@ -54,23 +59,25 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     for write in fresh:
         ledger.note(write)
         book.apply(write)
+    rewound = book.rewound()
+    for run in rewound:
+        points.rewind(connection, run)
     _add_points(connection, ledger, book, points, fresh)
-    for run in book.rewound():
-        points.load_all(connection, run)
-        points.rewind(run)
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
         points.load(connection, run, names)
         points.set_finals(run, sorted(names))
+    judge(connection, bulk, book, markers, leases)
     scopes = book.scopes(writes)
     _number_writers(ledger, book)
     book.save(connection)
     points.save(connection)
     ledger.save(connection)
     stored = sum(write.points for write in fresh)
+    stale = points.stale() | {run.run_id for run in rewound}
     duplicates, dropped = len(writes) - len(fresh), asked - len(writes)
-    return Outcome(len(fresh), duplicates, stored, frozenset(scopes), tuple(points.stale()), dropped)
+    return Outcome(len(fresh), duplicates, stored, frozenset(scopes), frozenset(stale), dropped)
 
 
 def _add_points(
@@ -89,7 +96,7 @@ def _add_points(
             names[write.scope_id].add(write.body.name)
     for run_id in sorted(names):
         points.load(connection, book.runs[run_id], names[run_id])
-    for write, block in _give_steps(points, blocks, stepless):
+    for write, block in give_steps(connection, book.runs, points, blocks, stepless):
         blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
     _number_writers(ledger, book)
     for (run_id, attempt), placed in sorted(blocks.items(), key=lambda item: item[0]):
@@ -97,30 +104,6 @@ def _add_points(
         numbers = ledger.numbers(run_id)
         for frame in build_frames(placed):
             points.add(run, attempt, frame, numbers)
-
-
-def _give_steps(
-    points: SeriesBook,
-    blocks: dict[tuple[str, int], list[PlacedBlock]],
-    stepless: list[tuple[Write, LogNext]],
-) -> list[tuple[Write, Block]]:
-    """Steps for points that came without: after the last one of the series, this flush's own included."""
-    following: dict[tuple[str, str], int] = {}
-    wanted = {(write.scope_id, body.name) for write, body in stepless}
-    for (run_id, _), placed in blocks.items() if wanted else ():
-        for one in placed:
-            for name in one.block.names:
-                if (run_id, name) in wanted:
-                    step = int(one.block.steps.max()) + 1
-                    following[run_id, name] = max(step, following.get((run_id, name), step))
-    given = []
-    for write, body in sorted(stepless, key=lambda item: (item[1].time_ms, item[0].writer_id, item[0].sequence)):
-        key = (write.scope_id, body.name)
-        step = min(max(points.next_step(*key), following.get(key, 0)), limits.MAX_STEP)
-        following[key] = step + 1
-        arrays = np.array([step], np.int64), np.array([body.time_ms], np.int64), np.array([[body.value]], np.float64)
-        given.append((write, Block((body.name,), *arrays)))
-    return given
 
 
 def _number_writers(ledger: Ledger, book: RunBook) -> None:

@@ -78,23 +78,20 @@ class Retention:
         with self._snapshot() as connection:
             return list(connection.execute(query).scalars())
 
-    def begin_drop(self, run_id: str, before_ms: int, now_ms: int) -> Place | list[str]:
+    def begin_drop(self, run_id: str, before_ms: int, now_ms: int) -> Place | None:
         """Marks the points of a run as dropped, and says which are to be removed: those of the attempts there are now.
 
-        From then on nothing makes its totals anew. Before that all must be as the points say: series whose totals are
-        stale are returned instead, for their totals to be refreshed; none, when the run no longer ended so long ago.
+        From then on nothing makes its totals anew. None: there are series whose totals are stale, and must be refreshed
+        first, or the run did not end so long ago after all.
         """
         own = runs.c.run_id == run_id
         with self._transaction({self._partition_of(run_id)}) as connection:
-            attempt = connection.execute(select(runs.c.attempt).where(own, _ended(before_ms))).scalar()
+            stale = exists().where(series.c.run_id == run_id, series.c.stale)
+            attempt = connection.execute(select(runs.c.attempt).where(own, _ended(before_ms), ~stale)).scalar()
             if attempt is None:
-                return []
-            query = select(series.c.name).where(series.c.run_id == run_id, series.c.stale)
-            stale = list(connection.execute(query).scalars())
-            if not stale:
-                connection.execute(update(runs).where(own).values(points_dropped_ms=now_ms))
-                return Place(points_only=True, up_to_attempt=attempt)
-            return stale
+                return None
+            connection.execute(update(runs).where(own).values(points_dropped_ms=now_ms))
+            return Place(points_only=True, up_to_attempt=attempt)
 
 
 def _page(experiment_id: str, before_ms: int, after: str, limit: int) -> Select[Any]:
