@@ -1,4 +1,7 @@
-"""Real servers for the tests: each started once in a session, when first asked for; a fresh corner of it for each test."""
+"""Real servers for the tests: each started once in a session, when first asked for; a fresh corner of it for each test.
+
+With several workers (pytest-xdist) each has a session, and so servers, of its own: none stops what another still uses.
+"""
 
 import itertools
 import os
@@ -11,8 +14,10 @@ from pathlib import Path
 
 import pika
 import pytest
+from xdist.remote import Producer
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
+from tests.schedule import FileSchedule
 from tracker_server.broker.topology import SETTLED
 
 # grpc's fork handlers abort the child when calls are under way, and starting a server's tool as another user forks.
@@ -20,6 +25,11 @@ from tracker_server.broker.topology import SETTLED
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 _redis_numbers = itertools.cycle(range(1, 16))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSchedule | None:
+    """Which worker runs what. A command line that asks for another way than by file gets it."""
+    return FileSchedule(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
