@@ -7,13 +7,10 @@ from xdist.workermanage import WorkerController
 
 ONE_BY_ONE = frozenset(
     {
-        "tests/e2e/test_cache_staleness.py",
         "tests/e2e/test_outages.py",
-        "tests/e2e/test_stopped_consumer.py",
         "tests/e2e/test_visibility.py",
         "tests/e2e/training/test_footprint.py",
         "tests/e2e/training/test_outages.py",
-        "tests/e2e/training/test_signals.py",
         "tests/integration/test_redis_outages.py",
         "tests/integration/test_services_client_outages.py",
         "tests/unit/test_captures.py",
@@ -22,7 +19,7 @@ ONE_BY_ONE = frozenset(
         "tests/unit/test_system_sampler.py",
     }
 )
-"""Files that measure time, or let something stand still: never two of them at once."""
+"""Files that measure time: never two of them at once."""
 _ORDER = ("tests/e2e/", "tests/integration/", "tests/contract/", "tests/importers/", "tests/unit/")
 """Long ones first: in the end no worker waits for another."""
 _GROUP = ""
