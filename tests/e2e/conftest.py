@@ -12,6 +12,7 @@ import pytest
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
 from tests.e2e.deployment import Deployment
+from tests.e2e.tracked import Tracked, track
 
 FORMS = ("embedded", "full")
 
@@ -102,6 +103,12 @@ def calm(form: str, request: pytest.FixtureRequest) -> Deployment:
     """A running tracker, shared by all tests that break nothing."""
     found: Deployment = request.getfixturevalue(f"calm_{form}")
     return found
+
+
+@pytest.fixture(scope="module")
+def tracked(calm_embedded: Deployment) -> Tracked:
+    """A running tracker with an experiment of two runs, which no test changes."""
+    return track(calm_embedded.server.address)
 
 
 @contextmanager

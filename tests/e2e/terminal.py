@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 60
+NOWHERE = "127.0.0.1:1"
+"""An address at which nobody listens."""
 COMMAND = str(Path(sys.executable).with_name("tracker"))
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
