@@ -22,7 +22,8 @@ def test_runs_in_a_pipe_are_lines(tracked: Tracked) -> None:
 
 
 def test_runs_on_a_terminal_are_a_table(tracked: Tracked) -> None:
-    done = on_terminal(tracked.address, "runs", "-e", tracked.experiment)
+    # Wide, for "1 minute ago" takes more room than "just now".
+    done = on_terminal(tracked.address, "runs", "-e", tracked.experiment, width=160)
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0].split() == ["run", "status", "experiment", "name", "started", "took", "tags"]
