@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pika
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
@@ -23,6 +24,10 @@ from tracker_server.broker.topology import SETTLED
 # grpc's fork handlers abort the child when calls are under way, and starting a server's tool as another user forks.
 # Read when grpc is first imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# A busy machine takes longer for an example than Hypothesis would allow it.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 _redis_numbers = itertools.cycle(range(1, 16))
 
