@@ -36,7 +36,9 @@ class Done:
 
 def environment(address: str, **more: str) -> dict[str, str]:
     """Of a user's shell with the server set; warnings are errors."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "NO_COLOR"))}
+    # A size in the environment, as workers of tests have it, would count more than the terminal's own.
+    others = ("TRACKER_", "NO_COLOR", "COLUMNS", "LINES")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {**clean, "TRACKER_SERVER": address, "PYTHONWARNINGS": "error", "TZ": "UTC", **more}
 
 

@@ -22,8 +22,7 @@ def test_runs_in_a_pipe_are_lines(tracked: Tracked) -> None:
 
 
 def test_runs_on_a_terminal_are_a_table(tracked: Tracked) -> None:
-    # Wide, for "1 minute ago" takes more room than "just now".
-    done = on_terminal(tracked.address, "runs", "-e", tracked.experiment, width=160)
+    done = on_terminal(tracked.address, "runs", "-e", tracked.experiment)
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0].split() == ["run", "status", "experiment", "name", "started", "took", "tags"]
