@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pika
@@ -79,6 +79,13 @@ def postgresql(servers_directory: Path) -> Iterator[PostgreSQL]:
 @pytest.fixture
 def amqp_url(rabbitmq: RabbitMQ) -> Iterator[str]:
     """An empty virtual host of the session's RabbitMQ, gone after the test. Nobody kills that one, so queues are used at once."""
+    with settled_vhost(rabbitmq) as url:
+        yield url
+
+
+@contextmanager
+def settled_vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """An empty virtual host in which new queues need no rest: for a RabbitMQ that nobody kills."""
     name = f"test-{uuid.uuid4().hex}"
     url = rabbitmq.add_vhost(name)
     with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
