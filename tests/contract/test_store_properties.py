@@ -22,7 +22,7 @@ from tracker_server.model.writes import LogPoints, Write
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_thorough = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+_thorough = settings(max_examples=100, suppress_health_check=list(HealthCheck))
 _brief = settings(_thorough, max_examples=35)
 
 
