@@ -72,7 +72,7 @@ STATS_TTL_SECONDS: Final = 60
 
 # Runs.
 LEASE_SECONDS: Final = 120
-"""How long a run counts as alive after a sign of life."""
+"""How long a run counts as alive after a sign of life, unless a setting says otherwise."""
 RESTORE_SECONDS: Final = 7 * 86_400
 """How long a deleted run or experiment can be restored."""
 MAX_FILTER_LENGTH: Final = 10_000
@@ -81,6 +81,10 @@ HEARTBEAT_SECONDS: Final = 30
 """How often clients should send one: three may be lost within a lease."""
 SEEN_GRANULARITY_MS: Final = 10_000
 """Signs of life are rounded down to this, so that a run's row changes at most so often."""
+LEASE_MARKER_MS: Final = 10_000
+"""Time between two lease markers of a server in each partition."""
+MAX_JUDGED_ATTEMPTS: Final = 1_000
+"""Attempts that one flush marks as lost; the others are left to the next marker."""
 
 # Between server and broker.
 MAX_COALESCED_BYTES: Final = 1 * MIB

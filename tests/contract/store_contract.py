@@ -4,6 +4,7 @@ from tests.contract.store_attempts import AttemptsContract
 from tests.contract.store_compaction import CompactionContract
 from tests.contract.store_downsampling import DownsamplingContract
 from tests.contract.store_history import HistoryContract
+from tests.contract.store_leases import LeasesContract
 from tests.contract.store_lists import ListsContract
 from tests.contract.store_points import PointsContract
 from tests.contract.store_rewinds import RewindsContract
@@ -21,5 +22,6 @@ class StoreContract(
     RunsContract,
     WritersContract,
     ListsContract,
+    LeasesContract,
 ):
     """The battery."""

@@ -7,7 +7,12 @@ import pytest
 
 from tests.contract.store_writes import COMPLETED, DAY, FAILED, T, complete, points, start, update_experiment, write
 from tracker_server.store.experiment_reader import dashboard_stats
+from tracker_server.store.run_list import RunPlace, RunQuery
 from tracker_server.store.store import Store, now_ms
+
+
+def _ids(store: Store, query: RunQuery, after: RunPlace | None = None, size: int = 100) -> list[str]:
+    return [run.record.run_id for run in store.find_runs(query, after, size)[0]]
 
 
 class ListsContract:
@@ -19,24 +24,24 @@ class ListsContract:
         store.flush([*batch, write(1, start("other"), run="x", accepted=T + 1)])
         listed: list[str] = []
         after = None
-        while page := store.list_runs("exp", (), after, size):
-            listed += [run.run_id for run in page]
-            after = (page[-1].created_ms, page[-1].run_id)
+        while page := store.find_runs(RunQuery("exp"), after, size)[0]:
+            listed += [run.record.run_id for run in page]
+            after = page[-1].place
         assert listed == ["r9", "r8", "r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0"]
 
     def test_runs_of_all_experiments_are_listed_together(self, store: Store) -> None:
         store.flush([write(1, start(f"exp {i % 3}"), run=f"r{i}", accepted=T + i) for i in range(7)])
-        assert [run.run_id for run in store.list_runs("", (), None, 100)] == [f"r{i}" for i in range(6, -1, -1)]
-        assert [run.run_id for run in store.list_runs("", (), (T + 3, "r3"), 2)] == ["r2", "r1"]
-        assert store.list_runs("none", (), None, 10) == []
+        assert _ids(store, RunQuery()) == [f"r{i}" for i in range(6, -1, -1)]
+        assert _ids(store, RunQuery(), RunPlace("r3", T + 3), 2) == ["r2", "r1"]
+        assert _ids(store, RunQuery("none")) == []
 
     def test_runs_are_filtered_by_status(self, store: Store) -> None:
         for i, status in enumerate([None, COMPLETED, FAILED, COMPLETED, 5]):
             body = start("exp") if status is None else complete(experiment="exp", status=status)
             store.flush([write(1, body, run=f"r{i}")])
-        assert [run.run_id for run in store.list_runs("exp", [COMPLETED], None, 10)] == ["r3", "r1"]
-        assert [run.run_id for run in store.list_runs("exp", {1, FAILED}, None, 10)] == ["r2", "r0"]
-        assert [run.run_id for run in store.list_runs("exp", [COMPLETED], (T, "r3"), 10)] == ["r1"]
+        assert _ids(store, RunQuery("exp", [COMPLETED])) == ["r3", "r1"]
+        assert _ids(store, RunQuery("exp", {1, FAILED})) == ["r2", "r0"]
+        assert _ids(store, RunQuery("exp", [COMPLETED]), RunPlace("r3", T)) == ["r1"]
         assert store.summarize("exp", "", 1).run_counts == [(1, 1), (2, 2), (3, 1), (5, 1)]
 
     @pytest.mark.parametrize("size", [1, 3, 10])
@@ -130,7 +135,7 @@ class ListsContract:
         stats = store.dashboard_stats()
         assert (stats.total_experiments, stats.total_runs, stats.active_runs, stats.runs_completed_today) == (0,) * 4
         assert before <= stats.read_ms <= now_ms()
-        assert store.list_runs("", (), None, 10) == []
+        assert _ids(store, RunQuery()) == []
         assert store.list_experiments(None, 10) == []
         assert store.runs_to_stop() == frozenset()
         assert store.stale_runs(10) == []

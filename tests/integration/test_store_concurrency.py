@@ -12,6 +12,7 @@ from tests.contract.store_databases import empty, migrated_url, settings_for
 from tests.contract.store_state import read_state
 from tests.contract.store_writes import T, block, complete, points, start, update_experiment, write
 from tracker_server.model.writes import LogPoints, MapChange, Write
+from tracker_server.store.run_list import RunQuery
 from tracker_server.store.store import Store, open_store
 
 RUNS = [f"run-{i}" for i in range(12)]
@@ -125,7 +126,7 @@ def test_readers_see_whole_flushes_only(stores: list[Store]) -> None:
             writer.flush([write(sequence, body)])
 
     def read(_: int) -> None:
-        if not reader.list_runs("", (), None, 1):
+        if not reader.find_runs(RunQuery(), None, 1)[0]:
             return
         details = reader.read_run("run", "", 10)
         counts = {metric.totals.count for metric in details.metrics}

@@ -55,6 +55,8 @@ def encode_message(batch: Batch, *, replay: bool) -> bytes:
     """The request of a batch that is one whole request: as it was given, but for the mark of a replay."""
     if not replay or batch.method is None:
         return batch.request
+    if batch.method not in _MESSAGES:
+        return batch.request
     request = _MESSAGES[batch.method].FromString(batch.request)
     request.replay = True
     return bytes(request.SerializeToString())

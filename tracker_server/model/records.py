@@ -153,6 +153,14 @@ class AcrossRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedMetric:
+    """One metric of an experiment, or of all."""
+
+    name: str
+    run_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentSummary:
     """An experiment at a glance."""
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tracker_server.errors import BadSetting, StoreUnavailable
+from tracker_server.store import sqlite_functions
 
 _CONNECT_SECONDS = 5
 """How long PostgreSQL may take to accept a connection."""
@@ -102,6 +103,7 @@ def sqlite_readers(path: Path, *, connections: int) -> Engine:
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}").close()
+        sqlite_functions.register(connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -28,13 +28,21 @@ from sqlalchemy.sql.expression import ColumnElement
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound
 from tracker_server.model.cuts import Cuts
-from tracker_server.model.records import AcrossRuns, DashboardStats, ExperimentRecord, ExperimentSummary
+from tracker_server.model.records import (
+    AcrossRuns,
+    DashboardStats,
+    ExperimentRecord,
+    ExperimentSummary,
+    ListedMetric,
+)
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
-from tracker_server.store.run_reader import list_runs
+from tracker_server.model.typed_json import Json
+from tracker_server.store.run_reader import has_something, list_runs
 from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import experiments, runs, series
 from tracker_server.store.totals_reader import read_last_values
+from tracker_server.store.visible import visible_runs
 
 _DAY_MS = 86_400_000
 _MANY_RUNS = 1_000
@@ -69,6 +77,28 @@ def summarize(connection: Connection, experiment_id: str, after: str, size: int,
         newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS),
         read_ms=read_ms,
     )
+
+
+def list_metrics(
+    connection: Connection, experiment_id: str, prefix: str, after: str, size: int
+) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+    """Metrics whose names begin with the prefix and follow `after`, by name, and the experiment's definitions."""
+    query = (
+        select(series.c.name, func.count())
+        .join(runs, runs.c.run_id == series.c.run_id)
+        .where(visible_runs(), has_something(), series.c.name > after, series.c.name >= prefix)
+        .group_by(series.c.name)
+        .order_by(series.c.name)
+        .limit(size)
+    )
+    if prefix:
+        query = query.where(func.substr(series.c.name, 1, len(prefix)) == prefix)
+    definitions: Mapping[str, Json] = {}
+    if experiment_id:
+        query = query.where(runs.c.experiment_id == experiment_id)
+        found = select(experiments.c.metric_definitions).where(experiments.c.experiment_id == experiment_id)
+        definitions = connection.execute(found).scalar_one_or_none() or {}
+    return [ListedMetric(name, count) for name, count in connection.execute(query)], definitions
 
 
 def dashboard_stats(connection: Connection, read_ms: int) -> DashboardStats:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from tracker_server.model.points import PlacedBlock, build_frames
 from tracker_server.model.writes import LeaseMarker, LogNext, LogPoints, Write
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.lease_book import LeaseRules, judge
 from tracker_server.store.ledger import Ledger
 from tracker_server.store.next_steps import give_steps
 from tracker_server.store.run_book import RunBook
@@ -36,12 +37,17 @@ class Outcome:
     """Runs with series whose totals a cut has made stale."""
 
 
-def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
-    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
+def flush(
+    connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write], leases: LeaseRules
+) -> Outcome:
+    """Applies writes, then judges leases by the markers among them.
+
+    The caller has begun the transaction and holds the partitions' locks, and commits.
 
     Raises RowChanged when what was cached is not what the database has.
     """
-    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
+    ledger, book, points = Ledger(bulk), RunBook(bulk, leases.lease), SeriesBook(bulk, cache)
+    markers = [write for write in writes if isinstance(write.body, LeaseMarker)]
     writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
@@ -59,6 +65,7 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
         points.load(connection, run, names)
         points.set_finals(run, sorted(names))
+    judge(connection, bulk, book, markers, leases)
     scopes = book.scopes(writes)
     _number_writers(ledger, book)
     book.save(connection)

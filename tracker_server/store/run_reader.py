@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, or_, select, tuple_
 
 from tracker_server import limits
 from tracker_server.errors import RunNotFound
 from tracker_server.model.cuts import Cuts
+from tracker_server.model.leases import reason_of_loss
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import AttemptRecord, MetricRecord, RunDetails, RunRecord, WriterRecord
+from tracker_server.model.status import Status
 from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import attempts, runs, series, writers
 from tracker_server.store.totals_reader import read_totals
@@ -111,19 +113,21 @@ def _attempts(connection: Connection, run_id: str, cuts: Cuts) -> list[AttemptRe
     rows = connection.execute(query).all()
     known = [row for row in rows if not row.implied] or rows
     rewinds = dict(cuts)
-    return [
-        AttemptRecord(
-            row.attempt,
-            row.status,
-            row.first_accepted_ms if row.started_ms is None else row.started_ms,
-            row.ended_ms,
-            row.last_seen_ms,
-            row.reason,
-            row.lost_ms,
-            rewinds.get(row.attempt),
-        )
-        for row in known
-    ]
+    return [_attempt(row, rewinds.get(row.attempt)) for row in known]
+
+
+def _attempt(row: Row[Any], rewound_from_step: int | None) -> AttemptRecord:
+    is_lost = row.status == Status.RUNNING and row.lost_ms is not None
+    return AttemptRecord(
+        row.attempt,
+        Status.LOST if is_lost else row.status,
+        row.first_accepted_ms if row.started_ms is None else row.started_ms,
+        row.ended_ms,
+        row.last_seen_ms,
+        reason_of_loss(row.last_seen_ms) if is_lost else row.reason,
+        row.lost_ms if is_lost else None,
+        rewound_from_step,
+    )
 
 
 def _writers(connection: Connection, run_id: str) -> list[WriterRecord]:

@@ -11,26 +11,31 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, select, tuple_
 
 from tracker_server.config import Settings
+from tracker_server.model.leases import DEFAULT_LEASE, Lease
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
     ExperimentRecord,
     ExperimentSummary,
     HistoryPage,
+    ListedMetric,
+    MetricRecord,
     Position,
     RunDetails,
-    RunRecord,
 )
+from tracker_server.model.typed_json import Json
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
-from tracker_server.store import experiment_reader, run_reader, schema
+from tracker_server.store import experiment_reader, run_list, run_reader, schema
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
+from tracker_server.store.lease_book import LeaseRules
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.postgres_bulk import PostgresBulk
+from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
 from tracker_server.store.series_book import series_row
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
@@ -41,12 +46,21 @@ from tracker_server.store.totals_reader import renewed
 class Store:
     """Both sides of the database. Methods raise StoreUnavailable when it is out of reach."""
 
-    def __init__(self, writer: Engine, reader: Engine, bulk: Bulk, partitions: int, lock: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        bulk: Bulk,
+        partitions: int,
+        lease: Lease = DEFAULT_LEASE,
+        lock: int | None = None,
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
         self.partitions = partitions
         """How many there are."""
+        self._leases = LeaseRules(partitions, lease)
         self._lock = lock
         self._series = SeriesCache()
 
@@ -154,12 +168,21 @@ class Store:
         with self._snapshot() as connection:
             return run_reader.read_run(connection, run_id, after, size, now_ms())
 
-    def list_runs(
-        self, experiment_id: str, statuses: Collection[int], after: tuple[int, str] | None, size: int
-    ) -> list[RunRecord]:
-        """Runs, newest first."""
+    def find_runs(
+        self, query: RunQuery, after: RunPlace | None, size: int, metrics: Sequence[str] = ()
+    ) -> tuple[list[FoundRun], Mapping[str, list[MetricRecord]]]:
+        """Runs that meet a condition, in the order asked for, and what each has of these metrics."""
         with self._snapshot() as connection:
-            return run_reader.list_runs(connection, experiment_id, statuses, after, size)
+            found = run_list.find_runs(connection, query, after, size)
+            run_ids = [one.record.run_id for one in found]
+            return found, run_list.metrics_of_runs(connection, run_ids, metrics) if metrics else {}
+
+    def list_metrics(
+        self, experiment_id: str, prefix: str, after: str, size: int
+    ) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+        """Metrics by name, and the experiment's definitions."""
+        with self._snapshot() as connection:
+            return experiment_reader.list_metrics(connection, experiment_id, prefix, after, size)
 
     def list_experiments(self, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
         """Experiments, newest first."""
@@ -206,7 +229,7 @@ class Store:
 
     def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, cache, batch)
+            return flush(connection, self._bulk, cache, batch, self._leases)
 
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
@@ -238,7 +261,7 @@ def open_store(settings: Settings, process_name: str) -> Store:
         timeout_seconds=timeout,
         isolation="REPEATABLE READ",
     )
-    return Store(writer, reader, PostgresBulk(), settings.partitions)
+    return Store(writer, reader, PostgresBulk(), settings.partitions, Lease(settings.lease_seconds))
 
 
 def now_ms() -> int:
@@ -249,7 +272,8 @@ def now_ms() -> int:
 def _open_sqlite(path: Path, settings: Settings) -> Store:
     lock = lock_file(path)
     readers = sqlite_readers(path, connections=settings.database_connections)
-    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lock)
+    lease = Lease(settings.lease_seconds)
+    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lease, lock)
     try:
         store.migrate()
     except BaseException:

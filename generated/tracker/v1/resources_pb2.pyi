@@ -447,7 +447,7 @@ class Attempt(google.protobuf.message.Message):
     status: global___RunStatus.ValueType
     """Where it stands."""
     reason: builtins.str
-    """Why it ended, as RunCompleted said. Empty when it did not say."""
+    """Why it ended, as RunCompleted said, or why it is LOST. Empty when nobody said."""
     rewound_from_step: builtins.int
     """The first step at which it supersedes all earlier attempts in every series, as RewindRun said. Unset unless it
     began with a rewind.
@@ -466,7 +466,7 @@ class Attempt(google.protobuf.message.Message):
 
     @property
     def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Since when it is LOST: the end of its lease. Unset unless it is."""
+        """Since when it is LOST: the end of its lease; of one that was only ever replayed, its last point. Unset unless it is."""
 
     def __init__(
         self,
@@ -585,7 +585,7 @@ class Run(google.protobuf.message.Message):
     group: builtins.str
     """A name that it shares with the runs it belongs with: folds, seeds, ranks. Empty when there is none."""
     reason: builtins.str
-    """Why its newest attempt ended. Empty when nobody said."""
+    """Why its newest attempt ended, or is LOST. Empty when nobody said."""
     @property
     def config(self) -> global___ConfigMap:
         """What it was configured with."""
@@ -628,7 +628,7 @@ class Run(google.protobuf.message.Message):
 
     @property
     def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Since when it is LOST: the end of its lease. Unset unless it is."""
+        """Since when it is LOST: the end of its lease; of one that was only ever replayed, its last point. Unset unless it is."""
 
     @property
     def deleted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:

@@ -40,12 +40,25 @@ def runs(
     status: Annotated[
         list[StatusName] | None, typer.Option("--status", "-s", help="Only with this status. May be repeated.")
     ] = None,
+    condition: Annotated[
+        str,
+        typer.Option("--filter", "-f", metavar="CONDITION", help="Such as 'metrics.loss.last < 0.1 AND tags:night'."),
+    ] = "",
+    order: Annotated[
+        str, typer.Option("--order-by", "-o", metavar="FIELDS", help="Such as 'metrics.loss.min, created_at desc'.")
+    ] = "",
+    group: Annotated[str, typer.Option("--group", "-g", help="Only of this group.")] = "",
+    parent: Annotated[str, typer.Option("--parent", metavar="RUN", help="Only parts of this run.")] = "",
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="A column for this metric. May be repeated.")
+    ] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted ones too.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first unless another order is asked for."""
     with connection(server, api_key) as client:
         found = client.list_runs(
             experiment, statuses=[status_of(name) for name in status or ()], page_size=min(limit, _MAX_PAGE)

@@ -44,11 +44,18 @@ def upgrade() -> None:
         comment="Apart from runs, so that each change costs a narrow row only.",
         postgresql_with={"fillfactor": 70},
     )
+    op.create_index("series_by_name", "series", ["name", "run_id"])
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
+    running = sa.text("status = 1 AND lost_ms IS NULL AND NOT implied")
+    op.create_index(
+        "attempts_running", "attempts", ["run_id", "attempt"], postgresql_where=running, sqlite_where=running
+    )
 
 
 def downgrade() -> None:
     """Takes them away."""
+    op.drop_index("series_by_name", "series")
+    op.drop_index("attempts_running", "attempts")
     for table in ("run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():
