@@ -60,9 +60,7 @@ def test_runs_are_found_ordered_and_shown_with_metrics(team: Team) -> None:
     first, second, third = team.runs
     found = rows(team.tracker("runs", "-e", team.experiment, "-o", "metrics.val/loss.last", "-m", "val/loss").out)
     assert [(row["run_id"], row["val/loss"]) for row in found] == [(third, "0.3"), (second, "0.4"), (first, "0.5")]
-    some = team.tracker(
-        "runs", "-e", team.experiment, "-f", "config.lr > 0.5 OR metrics.val/loss < 0.35", "--json"
-    ).out
+    some = team.tracker("runs", "-e", team.experiment, "-f", "config.lr > 0.5 OR metrics.val/loss < 0.35", "--json").out
     assert [json.loads(line)["run_id"] for line in some.splitlines()] == [third, first]
     assert [row["run_id"] for row in rows(team.tracker("runs", "-e", team.experiment, "-g", "odd").out)] == [second]
     part = team.tracker("runs", "-e", team.experiment, "--parent", "sweep", "-n", "2", "-m", "val/loss", "--json").out
