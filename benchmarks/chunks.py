@@ -35,11 +35,12 @@ def wait_merged(form: Form, run_id: str) -> None:
             time.sleep(_LOOK_SECONDS)
 
 
-def small_chunks(form: Form, run_id: str) -> int:
-    """How many a run has just now that are not merged yet."""
+def merged_away(form: Form) -> int:
+    """How many chunks of all that were ever written are no longer there, over all runs: they became part of others."""
+    written = select(func.coalesce(func.sum(series.c.chunk_count), 0)).scalar_subquery()
+    there = [select(func.count()).select_from(table).scalar_subquery() for table in (chunks, chunk_tail)]
     with _connection(form) as connection:
-        query = select(func.count()).select_from(chunk_tail).where(chunk_tail.c.run_id == run_id)
-        return int(connection.execute(query).scalar_one())
+        return int(connection.execute(select(written - sum(there[1:], there[0]))).scalar_one())
 
 
 def written_chunks(form: Form, run_id: str) -> int:

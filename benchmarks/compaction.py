@@ -42,32 +42,50 @@ class OnOff:
         return f"{len(self.on)} times on, {on} k, {len(self.off)} times off, {off} k"
 
 
-def measure(form: Form, turns: int, left: int, points: Mapping[Shape, int]) -> Mapping[Shape, OnOff]:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """All turns."""
+
+    rates: Mapping[Shape, OnOff]
+    merged: int
+    """Chunks merged while points were ingested, compaction being on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    rates: Mapping[Shape, float]
+    merged: int
+
+
+def measure(form: Form, turns: int, left: int, points: Mapping[Shape, int]) -> Beside:
     """So many turns without compaction, each between two with it.
 
-    left: points of the run whose small chunks are to be merged. Raises AssertionError when points are missing, or when
-    chunks are merged with compaction off, or none with compaction on.
+    left: points of the run of each turn whose small chunks are to be merged. Raises AssertionError when points are missing,
+    or when chunks are merged with compaction off, or none with compaction on.
     """
     on, off = [_turn(form, left, points, merges=True)], []
     for _ in range(turns):
         with other_consumer(form, compaction="false"):
             off.append(_turn(form, left, points, merges=False))
         on.append(_turn(form, left, points, merges=True))
-    return {shape: OnOff([turn[shape] for turn in on], [turn[shape] for turn in off]) for shape in points}
+    merged, beside_off = (sum(turn.merged for turn in some) for some in (on, off))
+    assert merged, "no chunk was merged with compaction on"
+    assert not beside_off, f"{beside_off} chunks were merged with compaction off"
+    rates = {shape: OnOff(*([turn.rates[shape] for turn in some] for some in (on, off))) for shape in points}
+    return Beside(rates, merged)
 
 
-def _turn(form: Form, left: int, points: Mapping[Shape, int], *, merges: bool) -> Mapping[Shape, float]:
+def _turn(form: Form, left: int, points: Mapping[Shape, int], *, merges: bool) -> _Turn:
     run_id = f"bench-left-{uuid.uuid4().hex[:8]}"
+    before = chunks.merged_away(form)
     ingest.fill(form, run_id, *_LEFT, left)
-    before = chunks.small_chunks(form, run_id)
     ingest.complete(form, run_id)
     if merges:
-        began = wait_until(lambda: chunks.small_chunks(form, run_id) < before, _BEGIN_SECONDS, interval=0.02)
-        assert began, f"of {before} small chunks none is merged"
-    rates = {}
-    for columns, steps in points:
-        there = chunks.small_chunks(form, run_id)
-        rates[columns, steps] = ingest.measure(form, columns, steps, points[columns, steps]).readable
-        merged = there - chunks.small_chunks(form, run_id)
-        assert (merged > 0) is merges, f"{merged} of {there} small chunks were merged meanwhile"
-    return rates
+        began = wait_until(lambda: chunks.merged_away(form) > before, _BEGIN_SECONDS, interval=0.1)
+        assert began, f"no chunk is merged within {_BEGIN_SECONDS:.0f} s"
+        before = chunks.merged_away(form)
+    rates = {
+        (columns, steps): ingest.measure(form, columns, steps, shape_points).readable
+        for (columns, steps), shape_points in points.items()
+    }
+    return _Turn(rates, chunks.merged_away(form) - before)

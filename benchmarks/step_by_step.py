@@ -21,7 +21,7 @@ from tracker_client import TrackerClient
 
 METRICS = 10
 _FLUSH_POINTS = 100
-_BULK_STEPS = 800
+_BULK_STEPS = 480
 """A request of the run that it is held against."""
 _TIMES = 15
 

@@ -48,9 +48,13 @@ def measure(form: Form, metrics: int, count: int) -> Memory:
         command = [sys.executable, "-m", "benchmarks.unsent", name, run_id, str(metrics), str(count)]
         environment = form.deployment.environment | {"TRACKER_SERVER": f"127.0.0.1:{free_port()}"}
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as training:
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        ) as training:
             memory = _watch(training, directory)
-            assert training.wait(_SECONDS) == 0
+            # That its points have not arrived is what it says.
+            _, complaints = training.communicate(timeout=_SECONDS)
+        assert training.returncode == 0, complaints
         sync_all(directory, form.address)
     points = metrics * count
     with tracker.TrackerClient(form.address, timeout=_SECONDS) as client:
