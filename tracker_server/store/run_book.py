@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, Table, select
 
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
 from tracker_server.model.run import RUN_FIELDS, RUN_MAPS, AttemptState, RunState, apply_changes
@@ -17,6 +17,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import attempts, experiments, runs
 
 _DETAILS = ("registers", *RUN_FIELDS, *RUN_MAPS)
+_LIGHT = tuple(name for name in runs.c.keys() if name not in _DETAILS)  # noqa: SIM118  # a collection of columns
 _EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": ""}
 _EXPERIMENT_MAPS = ("tags", "metadata")
 
@@ -39,15 +40,18 @@ class RunBook:
                 detailed.add(write.scope_id)
             elif not isinstance(write.body, UpdateExperiment):
                 plain.add(write.scope_id)
-        light = [column for column in runs.c if column.name not in _DETAILS]
-        for columns, ids in ((runs.c, detailed), (light, plain - detailed)):
-            if ids:
-                for row in connection.execute(select(*columns).where(runs.c.run_id.in_(sorted(ids)))).mappings():
-                    self.runs[row["run_id"]] = _run_state(row)
+        for columns, ids in ((runs.c.keys(), detailed), (_LIGHT, plain - detailed)):
+            for row in self._rows(connection, runs, columns, ids):
+                self.runs[row["run_id"]] = _run_state(row)
         self._stored_experiment = {run_id: run.experiment_id for run_id, run in self.runs.items()}
-        if self.runs:
-            for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(sorted(self.runs)))).mappings():
-                self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
+        for row in self._rows(connection, attempts, attempts.c.keys(), self.runs):
+            self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
+
+    def _rows(
+        self, connection: Connection, table: Table, columns: Sequence[str], run_ids: Collection[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        keys = [(run_id,) for run_id in sorted(run_ids)]
+        return self._bulk.rows_by_keys(connection, table, columns, ["run_id"], keys) if keys else ()
 
     def apply(self, write: Write) -> None:
         """Applies what a new write does to its run or experiment; points are not this book's business."""
@@ -145,13 +149,13 @@ class RunBook:
         self, connection: Connection, name: str, updates: list[tuple[Write, UpdateExperiment]]
     ) -> None:
         row = connection.execute(select(experiments).where(experiments.c.experiment_id == name)).mappings().one()
-        fields, maps = _registers(row, _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
+        fields, maps = _registers(dict(row), _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
         for write, body in updates:
             apply_changes(fields, maps, body.fields, body.maps, write.key(body.changed_ms))
         self._bulk.update(connection, experiments, [{"experiment_id": name, **_register_columns(fields, maps)}])
 
 
-def _run_state(row: RowMapping) -> RunState:
+def _run_state(row: Mapping[str, Any]) -> RunState:
     run = RunState(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -171,7 +175,7 @@ def _run_state(row: RowMapping) -> RunState:
     return run
 
 
-def _attempt_state(row: RowMapping) -> AttemptState:
+def _attempt_state(row: Mapping[str, Any]) -> AttemptState:
     registers = row["registers"]
     return AttemptState(
         attempt=row["attempt"],
@@ -222,7 +226,7 @@ def _details(run: RunState) -> dict[str, Any]:
 
 
 def _registers(
-    row: RowMapping, field_names: Mapping[str, Json], map_names: Iterable[str]
+    row: Mapping[str, Any], field_names: Mapping[str, Json], map_names: Iterable[str]
 ) -> tuple[dict[str, FieldRegister], dict[str, MapRegister]]:
     saved = row["registers"]
     fields = {name: FieldRegister.load(row[name], saved.get(name)) for name in field_names}
