@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, select
+from sqlalchemy import Connection, Table, select
 
 from tracker_server.model.leases import Lease
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
@@ -18,7 +18,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import attempts, experiments, runs
 
 _DETAILS = ("registers", "stop_ms", *RUN_FIELDS, *RUN_MAPS)
-_LIGHT = [column for column in runs.c if column.name not in _DETAILS]
+_LIGHT = tuple(name for name in runs.c.keys() if name not in _DETAILS)  # noqa: SIM118  # a collection of columns
 _EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "retention": None, "deleted_ms": None}
 _EXPERIMENT_MAPS = ("tags", "metadata", "metric_definitions")
 
@@ -42,12 +42,18 @@ class RunBook:
                 detailed.add(write.scope_id)
             elif not isinstance(write.body, UpdateExperiment):
                 plain.add(write.scope_id)
-        self._load(connection, runs.c, detailed)
+        self._load(connection, runs.c.keys(), detailed)
         self._load(connection, _LIGHT, plain - detailed)
 
     def load_more(self, connection: Connection, run_ids: Iterable[str]) -> None:
         """Reads runs that no write of this flush is for, without their fields and maps."""
         self._load(connection, _LIGHT, set(run_ids) - self.runs.keys())
+
+    def _rows(
+        self, connection: Connection, table: Table, columns: Sequence[str], run_ids: Collection[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        keys = [(run_id,) for run_id in sorted(run_ids)]
+        return self._bulk.rows_by_keys(connection, table, columns, ["run_id"], keys) if keys else ()
 
     def apply(self, write: Write) -> None:
         """Applies what a new write does to its run or experiment; points are not this book's business."""
@@ -128,15 +134,13 @@ class RunBook:
             ],
         )
 
-    def _load(self, connection: Connection, columns: Iterable[Column[Any]], run_ids: Collection[str]) -> None:
-        if not run_ids:
-            return
+    def _load(self, connection: Connection, columns: Sequence[str], run_ids: Collection[str]) -> None:
         found = []
-        for row in connection.execute(select(*columns).where(runs.c.run_id.in_(sorted(run_ids)))).mappings():
+        for row in self._rows(connection, runs, columns, run_ids):
             run = self.runs[row["run_id"]] = _run_state(row, self._lease.seen_granularity_ms)
             self._stored_experiment[run.run_id] = run.experiment_id
             found.append(run.run_id)
-        for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(found))).mappings():
+        for row in self._rows(connection, attempts, attempts.c.keys(), found):
             self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
 
     def _save_experiments(self, connection: Connection) -> None:
@@ -167,13 +171,13 @@ class RunBook:
         self, connection: Connection, name: str, updates: list[tuple[Write, UpdateExperiment]]
     ) -> None:
         row = connection.execute(select(experiments).where(experiments.c.experiment_id == name)).mappings().one()
-        fields, maps = _registers(row, _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
+        fields, maps = _registers(dict(row), _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
         for write, body in updates:
             apply_changes(fields, maps, body.fields, body.maps, write.key(body.changed_ms))
         self._bulk.update(connection, experiments, [{"experiment_id": name, **_register_columns(fields, maps)}])
 
 
-def _run_state(row: RowMapping, seen_granularity_ms: int) -> RunState:
+def _run_state(row: Mapping[str, Any], seen_granularity_ms: int) -> RunState:
     run = RunState(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -195,7 +199,7 @@ def _run_state(row: RowMapping, seen_granularity_ms: int) -> RunState:
     return run
 
 
-def _attempt_state(row: RowMapping) -> AttemptState:
+def _attempt_state(row: Mapping[str, Any]) -> AttemptState:
     registers = row["registers"]
     return AttemptState(
         attempt=row["attempt"],
@@ -259,7 +263,7 @@ def _details(run: RunState) -> dict[str, Any]:
 
 
 def _registers(
-    row: RowMapping, field_names: Mapping[str, Json], map_names: Iterable[str]
+    row: Mapping[str, Any], field_names: Mapping[str, Json], map_names: Iterable[str]
 ) -> tuple[dict[str, FieldRegister], dict[str, MapRegister]]:
     saved = row["registers"]
     fields = {name: FieldRegister.load(row[name], saved.get(name)) for name in field_names}
