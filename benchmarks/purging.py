@@ -1,11 +1,7 @@
-"""What a purge costs the ingest beside it: points a second, and memory of the consumer that does both.
-
-`python -m benchmarks.purging [--purged POINTS] [--points POINTS]` measures that alone, on the full form.
-"""
+"""What a purge costs the ingest beside it: points a second, and memory of the consumer that does both."""
 
 from __future__ import annotations
 
-import argparse
 import threading
 import time
 import uuid
@@ -15,10 +11,8 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from benchmarks import forms, ingest
-from benchmarks.figures import Figure, machine, table
-from benchmarks.forms import Form
-from tracker.v1 import tracker_service_pb2 as messages
+from benchmarks import ingest
+from benchmarks.forms import Form, other_consumer
 from tracker_client import NotFound, TrackerClient
 
 _MIB = 1024 * 1024
@@ -45,41 +39,23 @@ class Cost:
 def measure(form: Form, purged: int, points: int) -> Cost:
     """Stores a run of so many points, and others of `points` each: two without a purge, then some beside the purge of the
     first, until that is done."""
-    consumer = form.deployment.consumer
-    consumer.terminate()
-    consumer.wait()
-    consumer.start(TRACKER_RESTORE_DAYS="0", TRACKER_PURGE_SECONDS="0.1")
-    run_id = f"bench-purged-{uuid.uuid4().hex[:8]}"
-    ingest.fill(form, run_id, 10, 1_000, purged)
-    with _memory(consumer.pid) as alone:
-        rate_alone = _rate([ingest.measure(form, 10, 1_000, points).readable for _ in range(2)])
-    with _memory(consumer.pid) as beside, TrackerClient(form.address) as client:
-        began = time.perf_counter()
-        form.deployment.stub().DeleteRun(messages.DeleteRunRequest(run_id=run_id), timeout=10)
-        _await_purge(client, run_id)
-        rates = []
-        seconds = 0.0
-        while not seconds:
-            rates.append(ingest.measure(form, 10, 1_000, points).readable)
-            if _FINISHED in consumer.log:
-                seconds = time.perf_counter() - began
+    with other_consumer(form, restore_days="0", purge_seconds="0.1"):
+        consumer = form.deployment.trackers[-1]
+        run_id = f"bench-purged-{uuid.uuid4().hex[:8]}"
+        ingest.fill(form, run_id, 10, 1_000, purged)
+        with _memory(consumer.pid) as alone:
+            rate_alone = _rate([ingest.measure(form, 10, 1_000, points).readable for _ in range(2)])
+        with _memory(consumer.pid) as beside, TrackerClient(form.address) as client:
+            began = time.perf_counter()
+            client.delete_run(run_id)
+            _await_purge(client, run_id)
+            rates: list[float] = []
+            seconds = 0.0
+            while not seconds:
+                rates.append(ingest.measure(form, 10, 1_000, points).readable)
+                if _FINISHED in consumer.log:
+                    seconds = time.perf_counter() - began
     return Cost(rate_alone, _rate(rates), alone.most, beside.most, seconds)
-
-
-def figures(form: Form, purged: int, points: int) -> Iterator[Figure]:
-    """As rows of the table."""
-    cost = measure(form, purged, points)
-    yield Figure(
-        f"{form.name}: ingest beside a purge of {purged:,} points, which took {cost.seconds:.1f} s",
-        cost.rate_beside,
-        "points/s",
-        "without it",
-        cost.rate_alone,
-        "ratio 0.9",
-        cost.rate_beside >= 0.9 * cost.rate_alone,
-    )
-    more = cost.mib_beside - cost.mib_alone
-    yield Figure(f"{form.name}: memory that it takes", more, "MiB", bar="100 MiB", reached=more < 100)
 
 
 @dataclass(slots=True)
@@ -120,18 +96,3 @@ def _await_purge(client: TrackerClient, run_id: str) -> None:
             if "is purged" in str(error):
                 return
         time.sleep(0.01)
-
-
-def main() -> None:
-    """Measures what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--purged", type=int, default=10_000_000, help="points of the run that is purged")
-    parser.add_argument("--points", type=int, default=10_000_000, help="points of each run that is stored beside it")
-    options = parser.parse_args()
-    with forms.full() as form:
-        rows = list(figures(form, options.purged, options.points))
-    print(f"{machine()}\n\n{table(rows)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import Message
 
 from tracker.v1 import tracker_service_pb2 as messages
-from tracker.v1.resources_pb2 import Experiment, ListedMetric, MetricSeries, MetricSummary, Run, RunStatus
+from tracker.v1.resources_pb2 import Experiment, ListedMetric, MetricSeries, MetricSummary, Run, RunMetrics, RunStatus
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 from tracker_client.call_attempts import Attempts, checked_timeout
 from tracker_client.channel import open_channel
@@ -253,7 +253,7 @@ class TrackerClient:
             write_tokens=write_tokens,
         )
         for page in self._pages(self._stub.ListRuns, request, timeout):
-            for run, own in zip(page.runs, page.run_metrics, strict=True):
+            for run, own in zip(page.runs, page.run_metrics or [RunMetrics()] * len(page.runs), strict=True):
                 yield run, {metric.name: metric for metric in own.metrics}
 
     def list_metrics(

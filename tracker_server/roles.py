@@ -125,7 +125,7 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
         flags = PolledStopFlags(lambda: reads.call(parts.store.runs_to_stop))
         for work in (flags.poll(), reads.watch(_CHECK_SECONDS)):
             stack.push_async_callback(_cancel, asyncio.create_task(_lasting(work)))
-        ingest = Ingest(parts.publisher, settings.partitions)
+        ingest = Ingest(parts.publisher, settings.partitions, parts.ingest_limits)
         identity = Identity()
         lease = Lease(settings.lease_seconds)
         servicer = Servicer(

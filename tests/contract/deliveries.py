@@ -46,11 +46,13 @@ BESIDE: Final[Sequence[tuple[Beside, float]]] = ((refresh, 0.2), (compact, 0.2))
 """What consumers do beside the flushes, and how often. Judging leases belongs here too."""
 
 
-def refresh_all(store: Store, runs: Sequence[str]) -> None:
-    """Makes all stale totals of these runs anew."""
-    for run in store.stale_runs(1000):
-        while run in runs and store.refresh_totals(run):
+def refresh_all(store: Store, runs: Sequence[str]) -> bool:
+    """Makes all stale totals of these runs anew; whether there were any."""
+    stale = [run for run in store.stale_runs(1000) if run in runs]
+    for run in stale:
+        while store.refresh_totals(run):
             pass
+    return bool(stale)
 
 
 def deliver(

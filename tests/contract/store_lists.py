@@ -5,7 +5,19 @@ import random
 
 import pytest
 
-from tests.contract.store_writes import COMPLETED, DAY, FAILED, T, complete, points, start, update_experiment, write
+from tests.contract.store_writes import (
+    COMPLETED,
+    DAY,
+    FAILED,
+    T,
+    block,
+    complete,
+    points,
+    start,
+    update_experiment,
+    write,
+)
+from tracker_server.model.writes import LogPoints
 from tracker_server.store.experiment_reader import dashboard_stats
 from tracker_server.store.run_list import RunPlace, RunQuery
 from tracker_server.store.store import Store, now_ms
@@ -100,6 +112,25 @@ class ListsContract:
         (metric,) = store.summarize("default", "", 10).metrics
         assert metric.mean == pytest.approx(1e308, rel=1e-12)
         assert (metric.min, metric.max) == ((1e308, "r0"), (1e308, "r0"))
+
+    @pytest.mark.parametrize("others", [0, 1_000], ids=["most of all there is", "a small part of it"])
+    def test_an_extreme_is_the_first_run_that_has_it_however_many_there_are(self, store: Store, others: int) -> None:
+        runs = [f"r{number:02}" for number in range(60)]
+        names = [f"m{number}" for number in range(others)]
+        other = LogPoints((block(names, [1], [[-5.0]] * others),) if names else ())
+        batch = [write(1, start("other"), run="x"), write(2, other, run="x")]
+        for number, run in enumerate(runs):
+            values = [[7.0], [float(number // 20)], [-float(number)], [-0.0 if number % 3 else 0.0]]
+            batch.append(write(1, start("exp"), run=run))
+            batch.append(write(2, LogPoints((block(["all", "late", "one", "zero"], [1], values),)), run=run))
+        store.flush(batch)
+        found = {metric.name: (metric.min, metric.max) for metric in store.summarize("exp", "", 10).metrics}
+        assert found == {
+            "all": ((7.0, "r00"), (7.0, "r00")),
+            "late": ((0.0, "r00"), (2.0, "r40")),
+            "one": ((-59.0, "r59"), (0.0, "r00")),
+            "zero": ((0.0, "r00"), (0.0, "r00")),
+        }
 
     def test_a_summary_lists_its_metrics_in_pages(self, store: Store) -> None:
         names = ["B", "a", "é", "𝄞", "z"]

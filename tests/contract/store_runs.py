@@ -38,7 +38,7 @@ class RunsContract:
         assert run.artifacts == {NASTY_TEXT: "s3://x"}
         assert (run.experiment_id, run.experiment_conflicts) == ("exp", [])
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(config=config_maps())
     def test_every_config_comes_back_with_its_types(self, store: Store, config: ConfigMap) -> None:
         run = f"run {next(_numbers)}"

@@ -400,7 +400,7 @@ def test_sync_ends_in_time_and_says_what_is_left(tmp_path: Path, servers: dict[s
     down.error = lambda _, __: _UNAVAILABLE
     began = time.monotonic()
     report = sync_directory(tmp_path, api_key="", timeout=0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert (report.left, report.points, report.complete) == (1, 0, False)
     assert report.message == "UNAVAILABLE: no route"
 

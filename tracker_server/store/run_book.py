@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, RowMapping, select
+from sqlalchemy import Connection, Table, select
 
 from tracker_server.model.leases import Lease
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
@@ -18,7 +18,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import attempts, experiments, runs
 
 _DETAILS = ("registers", "stop_ms", *RUN_FIELDS, *RUN_MAPS)
-_LIGHT = [column for column in runs.c if column.name not in _DETAILS]
+_LIGHT = tuple(name for name in runs.c.keys() if name not in _DETAILS)  # noqa: SIM118  # a collection of columns
 _EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "retention": None, "deleted_ms": None}
 _EXPERIMENT_MAPS = ("tags", "metadata", "metric_definitions")
 
@@ -43,7 +43,7 @@ class RunBook:
                 detailed.add(write.scope_id)
             elif not isinstance(write.body, UpdateExperiment):
                 plain.add(write.scope_id)
-        self._load(connection, runs.c, detailed)
+        self._load(connection, runs.c.keys(), detailed)
         self._load(connection, _LIGHT, plain - detailed)
 
     def load_more(self, connection: Connection, run_ids: Iterable[str]) -> None:
@@ -53,6 +53,12 @@ class RunBook:
     def is_taken(self, write: Write) -> bool:
         """Whether there is a place for it: nothing that comes for a purged run is stored."""
         return isinstance(write.body, UpdateExperiment) or write.scope_id not in self._purged
+
+    def _rows(
+        self, connection: Connection, table: Table, columns: Sequence[str], run_ids: Collection[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        keys = [(run_id,) for run_id in sorted(run_ids)]
+        return self._bulk.rows_by_keys(connection, table, columns, ["run_id"], keys) if keys else ()
 
     def apply(self, write: Write) -> None:
         """Applies what a new write does to its run or experiment; points are not this book's business."""
@@ -135,18 +141,16 @@ class RunBook:
             ],
         )
 
-    def _load(self, connection: Connection, columns: Iterable[Column[Any]], run_ids: Collection[str]) -> None:
-        if not run_ids:
-            return
+    def _load(self, connection: Connection, columns: Sequence[str], run_ids: Collection[str]) -> None:
         found = []
-        for row in connection.execute(select(*columns).where(runs.c.run_id.in_(sorted(run_ids)))).mappings():
+        for row in self._rows(connection, runs, columns, run_ids):
             if row["purged"]:
                 self._purged.add(row["run_id"])
                 continue
             run = self.runs[row["run_id"]] = _run_state(row, self._lease.seen_granularity_ms)
             self._stored_experiment[run.run_id] = run.experiment_id
             found.append(run.run_id)
-        for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(found))).mappings():
+        for row in self._rows(connection, attempts, attempts.c.keys(), found):
             self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
 
     def _save_experiments(self, connection: Connection) -> None:
@@ -177,7 +181,7 @@ class RunBook:
         self, connection: Connection, name: str, updates: list[tuple[Write, UpdateExperiment]]
     ) -> None:
         row = connection.execute(select(experiments).where(experiments.c.experiment_id == name)).mappings().one()
-        fields, maps = _registers(row, _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
+        fields, maps = _registers(dict(row), _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
         for write, body in updates:
             apply_changes(fields, maps, body.fields, body.maps, write.key(body.changed_ms))
         self._bulk.update(connection, experiments, [{"experiment_id": name, **_register_columns(fields, maps)}])
@@ -188,7 +192,7 @@ def _changes_lists(write: Write) -> bool:
     return isinstance(body, StartRun | CompleteRun) or (isinstance(body, UpdateRun) and "deleted_ms" in body.fields)
 
 
-def _run_state(row: RowMapping, seen_granularity_ms: int) -> RunState:
+def _run_state(row: Mapping[str, Any], seen_granularity_ms: int) -> RunState:
     run = RunState(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -211,7 +215,7 @@ def _run_state(row: RowMapping, seen_granularity_ms: int) -> RunState:
     return run
 
 
-def _attempt_state(row: RowMapping) -> AttemptState:
+def _attempt_state(row: Mapping[str, Any]) -> AttemptState:
     registers = row["registers"]
     return AttemptState(
         attempt=row["attempt"],
@@ -275,7 +279,7 @@ def _details(run: RunState) -> dict[str, Any]:
 
 
 def _registers(
-    row: RowMapping, field_names: Mapping[str, Json], map_names: Iterable[str]
+    row: Mapping[str, Any], field_names: Mapping[str, Json], map_names: Iterable[str]
 ) -> tuple[dict[str, FieldRegister], dict[str, MapRegister]]:
     saved = row["registers"]
     fields = {name: FieldRegister.load(row[name], saved.get(name)) for name in field_names}

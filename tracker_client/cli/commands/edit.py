@@ -26,7 +26,7 @@ def edit(
 ) -> None:
     """Change a run's name, notes, group, parent or labels. What the run itself says later does not undo it."""
     fields = {"name": name, "notes": notes, "group": group, "parent_run_id": parent}
-    given = {field: value for field, value in fields.items() if value is not None}
+    given = [field for field, value in fields.items() if value is not None]
     tags = [*(add_tag or ()), *(remove_tag or ())]
     if not given and not tags:
         misuse("nothing to change; see `tracker edit --help`")
@@ -36,7 +36,13 @@ def edit(
         client.update_run(
             UpdateRunRequest(
                 run_id=run,
-                changes=RunChanges(**given, tags=add_tag or ()),
+                changes=RunChanges(
+                    name=name or "",
+                    notes=notes or "",
+                    group=group or "",
+                    parent_run_id=parent or "",
+                    tags=add_tag or (),
+                ),
                 update_mask=FieldMask(paths=[*given, *(f"tags.{tag}" for tag in tags)]),
                 # So that a retry is the same write.
                 writer_id=str(uuid.uuid4()),
