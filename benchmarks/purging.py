@@ -13,7 +13,9 @@ import psutil
 
 from benchmarks import ingest
 from benchmarks.forms import Form, other_consumer
-from tracker_client import NotFound, TrackerClient
+from tracker.v1 import tracker_service_pb2 as messages
+from tracker_client import TrackerClient
+from tracker_client.errors import NotFound
 
 _MIB = 1024 * 1024
 _FINISHED = "purged"
@@ -47,7 +49,7 @@ def measure(form: Form, purged: int, points: int) -> Cost:
             rate_alone = _rate([ingest.measure(form, 10, 1_000, points).readable for _ in range(2)])
         with _memory(consumer.pid) as beside, TrackerClient(form.address) as client:
             began = time.perf_counter()
-            client.delete_run(run_id)
+            client.delete_run(messages.DeleteRunRequest(run_id=run_id))
             _await_purge(client, run_id)
             rates: list[float] = []
             seconds = 0.0
