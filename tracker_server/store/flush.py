@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -15,6 +15,7 @@ from tracker_server.model.points import Block, PlacedBlock, build_frames
 from tracker_server.model.writes import LeaseMarker, LogNext, LogPoints, Write
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.ledger import Ledger
+from tracker_server.store.revision_book import changed_runs, revise
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
 from tracker_server.store.series_cache import SeriesCache
@@ -35,12 +36,14 @@ class Outcome:
     """What is cached and must be loaded anew; see scopes.py."""
     stale: tuple[tuple[str, str], ...]
     """Run and metric of the series whose totals a cut has made stale."""
+    revisions: Mapping[int, int]
+    """Of the partitions in which runs changed; see revision_book.py."""
 
 
-def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write]) -> Outcome:
+def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write], partitions: int) -> Outcome:
     """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
 
-    Raises RowChanged when what was cached is not what the database has.
+    partitions: how many there are. Raises RowChanged when what was cached is not what the database has.
     """
     ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
     writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
@@ -65,8 +68,9 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     book.save(connection)
     points.save(connection)
     ledger.save(connection)
+    revisions = revise(connection, bulk, partitions, changed_runs(book.runs, fresh), book.left())
     stored = sum(write.points for write in fresh)
-    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), tuple(points.stale()))
+    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), tuple(points.stale()), revisions)
 
 
 def _add_points(

@@ -90,6 +90,11 @@ class RunBook:
                     scopes.add(STATS)
         return scopes
 
+    def left(self) -> dict[str, str]:
+        """Runs that moved to another experiment, and the one that they were in before."""
+        stored = self._stored_experiment.items()
+        return {run_id: before for run_id, before in stored if self.runs[run_id].experiment_id != before}
+
     def finals_changed(self) -> list[RunState]:
         """Runs whose newest attempt, or its final metrics, changed."""
         return [

@@ -14,6 +14,7 @@ from tracker_server.config import Settings
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
+    EndedAttempt,
     ExperimentRecord,
     ExperimentSummary,
     HistoryPage,
@@ -21,11 +22,14 @@ from tracker_server.model.records import (
     RunDetails,
     RunRecord,
 )
+from tracker_server.model.watching import Cursor, WatchQuery
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_reader, schema
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.change_reader import Add, Progress, present_revisions, read_changes, read_snapshot
 from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
+from tracker_server.store.end_reader import ended_attempts
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
@@ -35,7 +39,7 @@ from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.series_book import series_row, series_state
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
-from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
+from tracker_server.store.tables import experiment_writers, meta, runs, series, suspects, writers
 
 
 class Store:
@@ -182,6 +186,27 @@ class Store:
         with self._snapshot() as connection:
             return run_reader.runs_to_stop(connection)
 
+    def revisions(self) -> tuple[int, ...]:
+        """How far each partition has come; see revision_book.py."""
+        with self._snapshot() as connection:
+            return present_revisions(connection, self.partitions)
+
+    def read_watched(self, query: WatchQuery, cursor: Cursor, add: Add) -> Progress:
+        """Gives `add` a page of the runs that changed after the cursor, or of its snapshot. Raises InvalidRequest."""
+        with self._snapshot() as connection:
+            read = read_changes if cursor.snapshot is None else read_snapshot
+            return read(connection, query, cursor, add)
+
+    def ended_attempts(self, named: Collection[tuple[str, int]]) -> list[EndedAttempt]:
+        """Those of these attempts, named by run and number, that have ended."""
+        with self._snapshot() as connection:
+            return ended_attempts(connection, named)
+
+    def database_id(self) -> str:
+        """Tells this database from others. Never changes."""
+        with self._snapshot() as connection:
+            return str(connection.execute(select(meta.c.value).where(meta.c.key == "database_id")).scalar_one())
+
     # ------------------------------------------------------------ life
 
     def migrate(self) -> str:
@@ -202,7 +227,7 @@ class Store:
 
     def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, cache, batch)
+            return flush(connection, self._bulk, cache, batch, self.partitions)
 
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:

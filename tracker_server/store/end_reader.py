@@ -1,0 +1,68 @@
+"""Attempts that have ended, with what other services are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, func, select, tuple_
+
+from tracker_server import limits
+from tracker_server.model.records import EndedAttempt
+from tracker_server.store.point_reader import SeriesReader
+from tracker_server.store.series_book import series_state
+from tracker_server.store.tables import attempts, runs, series
+
+
+def ended_attempts(connection: Connection, named: Collection[tuple[str, int]]) -> list[EndedAttempt]:
+    """Those of these attempts, named by run and number, that have ended, as they are stored."""
+    query = (
+        select(
+            attempts,
+            runs.c.experiment_id,
+            runs.c.attempt.label("newest"),
+            runs.c.cuts,
+            runs.c.artifacts,
+            runs.c.metadata.label("run_metadata"),
+        )
+        .join(runs, runs.c.run_id == attempts.c.run_id)
+        .where(tuple_(attempts.c.run_id, attempts.c.attempt).in_(sorted(named)), attempts.c.ended_ms.is_not(None))
+        .order_by(attempts.c.run_id, attempts.c.attempt)
+    )
+    rows = connection.execute(query).all()
+    newest = {
+        row.run_id: tuple((attempt, step) for attempt, step in row.cuts or ())
+        for row in rows
+        if row.attempt == row.newest
+    }
+    values = _last_values(connection, newest)
+    return [
+        EndedAttempt(
+            row.run_id,
+            row.experiment_id,
+            row.attempt,
+            row.status,
+            row.reason,
+            row.ended_ms,
+            row.final_metrics,
+            values.get(row.run_id, {}) if row.attempt == row.newest else {},
+            row.artifacts,
+            row.run_metadata,
+            row.registers["status"],
+        )
+        for row in rows
+    ]
+
+
+def _last_values(connection: Connection, cuts: dict[str, tuple[tuple[int, int], ...]]) -> dict[str, dict[str, float]]:
+    """The last value of each metric that has points, of the first metrics of each run."""
+    if not cuts:
+        return {}
+    number = func.row_number().over(partition_by=series.c.run_id, order_by=series.c.name).label("number")
+    first = select(*series.c, number).where(series.c.run_id.in_(sorted(cuts))).subquery()
+    values: dict[str, dict[str, float]] = {}
+    for row in connection.execute(select(first).where(first.c.number <= limits.MAX_EVENT_METRICS)).mappings():
+        state = series_state(row)  # type: ignore[arg-type]  # keys are str
+        totals = SeriesReader(connection, state, cuts[state.run_id]).totals() if state.stale else state.totals
+        if totals.last is not None:
+            values.setdefault(state.run_id, {})[state.name] = totals.last.value
+    return values
