@@ -21,8 +21,9 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 def run_completed(ended: EndedAttempt) -> Event:
     """That an attempt has ended, however it did."""
-    # The same end of the same attempt has the same id, whenever it is told, and by whichever consumer.
-    identity = json.dumps([ended.run_id, ended.attempt, ended.key])
+    # The same end of the same attempt has the same id, whenever it is told, and by whichever consumer. In another
+    # experiment it is another one: services that know it from `default` are told where it belongs.
+    identity = json.dumps([ended.run_id, ended.attempt, ended.key, ended.experiment_id])
     event_id = hashlib.blake2b(identity.encode(), digest_size=16, person=b"run.completed").hexdigest()
     finals = {name: decode_double(value) for name, value in ended.final_metrics.items()}
     told = {

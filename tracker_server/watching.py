@@ -38,11 +38,13 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 class Watching:
     """Serves the watchers of one server."""
 
-    def __init__(self, store: Store, feed: ChangeFeed, *, most: int) -> None:
-        """most: watchers at the same time."""
+    def __init__(
+        self, store: Store, feed: ChangeFeed, *, most: int, look_seconds: float = limits.WATCH_LOOK_SECONDS
+    ) -> None:
+        """most: watchers at the same time; look_seconds: how often to look for changes without having been told."""
         self._store = store
         self._executor = ThreadPoolExecutor(limits.WATCH_READS, thread_name_prefix="watch")
-        self.watchers = Watchers(feed, lambda: self._call(store.revisions), most=most)
+        self.watchers = Watchers(feed, lambda: self._call(store.revisions), most=most, look_seconds=look_seconds)
 
     async def start(self) -> None:
         """Begins to listen for changes."""

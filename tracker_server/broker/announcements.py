@@ -29,6 +29,11 @@ class RabbitAnnouncements:
         """confirm_seconds: an event whose confirm takes longer may be lost. Raises BadSetting for a wrong broker URL."""
         self._sender = Sender(settings, "announcements", confirm_seconds)
 
+    @property
+    def connected(self) -> bool:
+        """Whether something would be sent just now."""
+        return self._sender.accepting
+
     async def start(self) -> None:
         """See ports.Events."""
         self._sender.start()

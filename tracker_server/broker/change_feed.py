@@ -29,6 +29,8 @@ class RabbitChangeFeed:
         self._topology = Topology(settings)
         self._kept = KeptConnection(settings, "changes", self._session)
         self._on_change: Callable[[Revisions], None] = lambda _: None
+        self.connected = False
+        """Whether notices can arrive just now."""
 
     async def start(self, on_change: Callable[[Revisions], None]) -> None:
         """See ports.ChangeFeed."""
@@ -49,7 +51,11 @@ class RabbitChangeFeed:
         )
         await channel.listen(CHANGES, {"x-max-length": MAX_NOTICES, "x-overflow": "drop-head"}, self._on_message)
         self._kept.established()
-        raise AmqpError(str(await lost))
+        self.connected = True
+        try:
+            raise AmqpError(str(await lost))
+        finally:
+            self.connected = False
 
     def _on_message(self, _channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker_server.events import run_completed
 from tracker_server.model.records import EndedAttempt
-from tracker_server.model.writes import CompleteRun, Write
+from tracker_server.model.writes import CompleteRun, StartRun, Write
 from tracker_server.notices import CoalescedNotices
 from tracker_server.ports import ChangeNotices, Events, Revisions
 from tracker_server.store.store import Store
@@ -37,12 +37,19 @@ class Announcer:
         """Tells of the attempts that these writes, which were stored, ended, all at once; duplicates are told again,
         since the process that stored them may have died before it told of them.
 
+        A start may come after the end, and name the experiment only then: the end is told again, under that one.
         read: reads from the database, off the event loop. Raises BrokerUnavailable.
         """
-        named = {(write.scope_id, write.attempt) for write in writes if isinstance(write.body, CompleteRun)}
-        if self._events is None or not named:
+        lowest: dict[str, int] = {}
+        for write in writes:
+            body = write.body
+            if isinstance(body, CompleteRun) or (isinstance(body, StartRun) and body.experiment_id):
+                lowest[write.scope_id] = min(write.attempt, lowest.get(write.scope_id, write.attempt))
+        if self._events is None or not lowest:
             return
-        ended: Sequence[EndedAttempt] = await read(lambda: self._store.ended_attempts(named))
+        ended: Sequence[EndedAttempt] = await read(lambda: self._store.ended_attempts(lowest))
+        if not ended:
+            return
         await self._events.publish([run_completed(one) for one in ended])
 
     async def close(self) -> None:

@@ -48,3 +48,6 @@ class Cursor:
     targets: tuple[int, ...] | None = None
     """The revisions that the present round goes up to: each partition has its turn in every round, however many changes
     another one has. None: the next read begins a round."""
+    first: int = 0
+    """The partition that a round begins with: the one after the last that gave something, so that none has to wait for
+    ever."""

@@ -97,7 +97,8 @@ def read_changes(connection: Connection, query: WatchQuery, cursor: Cursor, add:
     reached = list(cursor.revisions)
     position = cursor.position
     left = MAX_LOOKED_AT if query.experiment_id else PAGE_RUNS
-    for partition in _turns(query, partitions, position):
+    first = cursor.first
+    for partition in _turns(query, partitions, first if position is None else position.partition):
         if reached[partition] >= targets[partition]:
             continue
         after = position if position is not None and position.partition == partition else None
@@ -107,24 +108,24 @@ def read_changes(connection: Connection, query: WatchQuery, cursor: Cursor, add:
         rows = _changed(connection, query, begin, targets[partition], left, whole=after is None)
         wanted = [row for row in rows if _concerns(query, row, reached[partition])]
         for change in _states(connection, query, wanted):
+            first = (partition + 1) % partitions
             if not add(change):
                 place = ChangePosition(partition, change.revision, change.run.run_id)
-                return Progress(Cursor(tuple(reached), place, targets=targets), more=True)
+                return Progress(Cursor(tuple(reached), place, targets=targets, first=first), more=True)
         if len(rows) >= left:
             place = ChangePosition(partition, rows[-1].revision, rows[-1].run_id)
-            return Progress(Cursor(tuple(reached), place, targets=targets), more=True)
+            return Progress(Cursor(tuple(reached), place, targets=targets, first=first), more=True)
         left -= len(rows)
         reached[partition] = targets[partition]
     # Where only some partitions are of interest, the others are passed too.
-    return Progress(Cursor(targets), more=False, behind=present != targets)
+    return Progress(Cursor(targets, first=first), more=False, behind=present != targets)
 
 
 _COLUMNS: Final = (*RUN_COLUMNS, runs.c.cuts, runs.c.purged)
 
 
-def _turns(query: WatchQuery, partitions: int, position: ChangePosition | None) -> Sequence[int]:
+def _turns(query: WatchQuery, partitions: int, first: int) -> Sequence[int]:
     """The partitions that can have what is asked for, in the order in which they have their turns."""
-    first = position.partition if position is not None else 0
     chosen = {partition_of(run_id, partitions) for run_id in query.run_ids} or range(partitions)
     return sorted(chosen, key=lambda partition: (partition - first) % partitions)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
 from tracker_server import limits
 from tracker_server.model.records import EndedAttempt
@@ -13,8 +13,8 @@ from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import attempts, runs, series
 
 
-def ended_attempts(connection: Connection, named: Collection[tuple[str, int]]) -> list[EndedAttempt]:
-    """Those of these attempts, named by run and number, that have ended, as they are stored."""
+def ended_attempts(connection: Connection, lowest: Mapping[str, int]) -> list[EndedAttempt]:
+    """The attempts of these runs that have ended, from the given number on, as they are stored."""
     query = (
         select(
             attempts,
@@ -25,10 +25,10 @@ def ended_attempts(connection: Connection, named: Collection[tuple[str, int]]) -
             runs.c.metadata.label("run_metadata"),
         )
         .join(runs, runs.c.run_id == attempts.c.run_id)
-        .where(tuple_(attempts.c.run_id, attempts.c.attempt).in_(sorted(named)), attempts.c.ended_ms.is_not(None))
+        .where(attempts.c.run_id.in_(sorted(lowest)), attempts.c.ended_ms.is_not(None))
         .order_by(attempts.c.run_id, attempts.c.attempt)
     )
-    rows = connection.execute(query).all()
+    rows = [row for row in connection.execute(query) if row.attempt >= lowest[row.run_id]]
     newest = {
         row.run_id: tuple((attempt, step) for attempt, step in row.cuts or ())
         for row in rows

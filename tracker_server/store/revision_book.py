@@ -49,17 +49,22 @@ def revise(
 def changed_runs(runs: Mapping[str, RunState], fresh: Iterable[Write]) -> set[str]:
     """The runs, of those that a flush has touched, that read otherwise after its new writes.
 
-    That a run was seen alive is no change, unless it makes the run, or revives it.
+    That a run was seen alive is no change, unless it makes the run, revives it, or moves one of its times.
     """
     changed = {write.scope_id for write in fresh if not _only_shows_life(write)} & runs.keys()
-    return changed | {
-        run_id
-        for run_id, run in runs.items()
-        if run.is_new or run.newest.stands != run.status_stored or run.newest.attempt != run.newest_stored
-    }
+    return changed | {run_id for run_id, run in runs.items() if run.is_new or _differs(run)}
 
 
 _NONE: Final[Mapping[int, int]] = {}
+
+
+def _differs(run: RunState) -> bool:
+    newest = run.newest
+    return (
+        newest.stands != run.status_stored
+        or newest.attempt != run.newest_stored
+        or (run.created_ms, newest.began_ms, newest.first_accepted_ms) != run.times_stored
+    )
 
 
 def _only_shows_life(write: Write) -> bool:

@@ -173,6 +173,7 @@ def _run_state(row: RowMapping) -> RunState:
         final_metrics=row["final_metrics"],
         newest_stored=row["attempt"],
         status_stored=row["status"],
+        times_stored=(row["created_ms"], row["started_ms"], row["heard_ms"]),
         purged=row["purged"],
         is_new=False,
         counters_changed=False,

@@ -197,10 +197,10 @@ class Store:
             read = read_changes if cursor.snapshot is None else read_snapshot
             return read(connection, query, cursor, add)
 
-    def ended_attempts(self, named: Collection[tuple[str, int]]) -> list[EndedAttempt]:
-        """Those of these attempts, named by run and number, that have ended."""
+    def ended_attempts(self, lowest: Mapping[str, int]) -> list[EndedAttempt]:
+        """The attempts of these runs that have ended, from the given number on."""
         with self._snapshot() as connection:
-            return ended_attempts(connection, named)
+            return ended_attempts(connection, lowest)
 
     def database_id(self) -> str:
         """Tells this database from others. Never changes."""
