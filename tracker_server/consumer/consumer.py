@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from tracker_server import limits
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import Batch, BatchLimits, Reason
 from tracker_server.consumer.compactor import Compactor
 from tracker_server.consumer.flusher import ConsumerStopped, Flusher, SessionLost
@@ -41,6 +42,7 @@ class Consumer:
         store: Store,
         assignment: Assignment,
         invalidator: Invalidator,
+        announcer: Announcer,
         batch_limits: BatchLimits,
         *,
         interval_seconds: float,
@@ -52,10 +54,11 @@ class Consumer:
         self._subscriber = subscriber
         self._store = store
         self._invalidator = invalidator
+        self._announcer = announcer
         self._limits = batch_limits
         # One flush and one refresh of totals at a time.
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="store")
-        self._flusher = Flusher(subscriber, store, invalidator, self._executor, dead_limit=dead_limit)
+        self._flusher = Flusher(subscriber, store, invalidator, announcer, self._executor, dead_limit=dead_limit)
         self._share = Share(
             subscriber,
             assignment,
@@ -94,6 +97,7 @@ class Consumer:
 
     async def run(self, grace_seconds: float) -> None:
         """Consumes until `stop`; then finishes within the grace. Raises ConsumerStopped when it gives up by itself."""
+        await self._announcer.start()
         await self._subscriber.start()
         await self._share.renew()
         keeper = asyncio.create_task(self._share.keep(), name="keep share")
@@ -115,6 +119,7 @@ class Consumer:
                 await _cancelled(self._flushing)
             await self._flusher.close()
             await self._invalidator.close()
+            await self._announcer.close()
             await self._share.close()
             self._executor.shutdown(wait=True)
         if work.done() and not work.cancelled():
