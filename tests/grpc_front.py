@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -46,6 +47,30 @@ class FakeReads:
     get_metric_history = get_dashboard_stats = _read
 
 
+class FakeWatches:
+    """A stream that sends what it is told to, and then fails, or goes on for ever."""
+
+    def __init__(self) -> None:
+        self.answers: list[public.WatchRunsResponse] = []
+        self.error: Exception | None = None
+        self.requests: list[public.WatchRunsRequest] = []
+        self.open = 0
+
+    async def watch(
+        self, request: public.WatchRunsRequest, send: Callable[[public.WatchRunsResponse], Awaitable[None]]
+    ) -> None:
+        self.requests.append(request)
+        self.open += 1
+        try:
+            for answer in self.answers:
+                await send(answer)
+            if self.error:
+                raise self.error
+            await asyncio.Event().wait()
+        finally:
+            self.open -= 1
+
+
 class NoStopFlags:
     """Nobody is asked to stop."""
 
@@ -65,6 +90,7 @@ class Front:
     ) -> None:
         self.publisher = FakePublisher()
         self.reads = FakeReads()
+        self.watches = FakeWatches()
         self.reads_answered = True
         self.address = ""
         self.ingest = Ingest(self.publisher, 8, ingest_limits)
@@ -76,6 +102,7 @@ class Front:
                 identity=identity,
                 heartbeats=Heartbeats(self.ingest, identity, NoStopFlags()),
                 reads=self.reads,
+                watches=self.watches,
                 version="1.2.3",
                 embedded=True,
             ),

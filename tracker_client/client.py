@@ -22,6 +22,7 @@ from tracker_client.endpoint import endpoint
 from tracker_client.errors import ClientClosed
 from tracker_client.history import Series, SeriesBuilder, history_request
 from tracker_client.pages import PagedRequest, PagedResponse, add_page, turn
+from tracker_client.watch import Watch, watch_request
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 """How long a call may take, retries included, where nothing else is said."""
@@ -332,6 +333,52 @@ class TrackerClient:
             for part in page.series:
                 builder.add(part)
         return builder.finish()
+
+    def watch_runs(
+        self,
+        experiment_id: str = "",
+        *,
+        run_ids: Iterable[str] = (),
+        metrics: Iterable[str] = (),
+        max_metrics: int = 0,
+        snapshot: bool = False,
+        revision: str = "",
+        timeout: float | None = None,
+    ) -> Iterator[messages.WatchRunsResponse]:
+        """Runs as they change: of one experiment, of these (at most 100), or all. For ever: leave the loop to end it.
+
+        Each answer holds the runs that changed since the last one, as they are, each once; its `revision`, given to
+        another watch of the same runs, goes on after it without a gap. Some answers are empty: the first, and one every
+        30 seconds. metrics: only these (at most 100); max_metrics: so many a run (0: 100; negative: none). snapshot:
+        begin with the runs as they are now, over several answers.
+
+        A lost connection is made anew, and nothing is missed. timeout: seconds that it may be without one before it
+        raises; math.inf: for ever.
+        """
+        request = watch_request(
+            experiment_id,
+            run_ids=run_ids,
+            metrics=metrics,
+            max_metrics=max_metrics,
+            snapshot=snapshot,
+            revision=revision,
+        )
+        watch = Watch(request, self._timeout if timeout is None else checked_timeout(timeout))
+        while not self._closed.is_set():
+            call = self._stub.WatchRuns(watch.request, metadata=self._endpoint.metadata)
+            try:
+                for answer in call:
+                    watch.received(answer)
+                    yield answer
+                delay = watch.wait_after_end()
+            except grpc.RpcError as failure:
+                if self._closed.is_set():
+                    break
+                delay = watch.wait_after(failure)
+            finally:
+                call.cancel()
+            self._closed.wait(delay)
+        raise ClientClosed
 
     def get_dashboard_stats(
         self, *, write_tokens: Iterable[str] = (), timeout: float | None = None

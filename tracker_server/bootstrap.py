@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tracker_server import limits
+from tracker_server.broker.announcements import RabbitAnnouncements
+from tracker_server.broker.change_feed import RabbitChangeFeed
 from tracker_server.broker.memory import MemoryBroker
 from tracker_server.broker.publisher import RabbitPublisher
 from tracker_server.broker.subscriber import RabbitSubscriber
@@ -16,7 +18,8 @@ from tracker_server.config import Settings
 from tracker_server.consumer.batch import BatchLimits
 from tracker_server.ingest import IngestLimits
 from tracker_server.invalidation import INTERVAL_SECONDS
-from tracker_server.ports import Assignment, Cache, Publisher, Subscriber
+from tracker_server.notices import MemoryChanges
+from tracker_server.ports import Assignment, Cache, ChangeFeed, ChangeNotices, Events, Publisher, Subscriber
 from tracker_server.store.assignment import PostgresAssignment, WholeAssignment
 from tracker_server.store.store import Store, open_store
 
@@ -46,6 +49,21 @@ class Parts:
     def subscriber(self) -> Subscriber:
         """The consumer's side of the broker."""
         return self._memory_broker if self.settings.broker_is_memory else RabbitSubscriber(self.settings)
+
+    @cached_property
+    def change_feed(self) -> ChangeFeed:
+        """How a server is told that runs have changed."""
+        return self._memory_changes if self.settings.broker_is_memory else RabbitChangeFeed(self.settings)
+
+    @cached_property
+    def change_notices(self) -> ChangeNotices:
+        """How a consumer tells servers that runs have changed."""
+        return self._memory_changes if self.settings.broker_is_memory else self._announcements
+
+    @cached_property
+    def events(self) -> Events | None:
+        """How a consumer tells other services what has happened. None: there is nowhere to tell it."""
+        return None if self.settings.broker_is_memory else self._announcements
 
     @cached_property
     def cache(self) -> Cache:
@@ -84,6 +102,14 @@ class Parts:
     def bump_interval_seconds(self) -> float:
         """Between two bumps of a cached scope. In one process they cost nothing."""
         return 0.0 if self.settings.cache_is_memory else INTERVAL_SECONDS
+
+    @cached_property
+    def _announcements(self) -> RabbitAnnouncements:
+        return RabbitAnnouncements(self.settings)
+
+    @cached_property
+    def _memory_changes(self) -> MemoryChanges:
+        return MemoryChanges()
 
     @cached_property
     def _memory_broker(self) -> MemoryBroker:

@@ -31,7 +31,10 @@ class Settings(BaseSettings):
         "sqlite:///./tracker.db", description="sqlite:///PATH or postgresql+psycopg2://user:password@host:port/db."
     )
     partitions: int = Field(
-        8, ge=1, le=256, description="Queues that runs are spread over. Fixed once a database has been migrated."
+        8,
+        ge=1,
+        le=limits.MAX_PARTITIONS,
+        description="Queues that runs are spread over. Fixed once a database has been migrated.",
     )
     health_listen: str = Field("", description="Where `consume` answers grpc.health.v1; empty: nowhere.")
     grace_seconds: float = Field(10.0, gt=0, description="How long a stop may take to finish what is in flight.")
@@ -59,6 +62,9 @@ class Settings(BaseSettings):
         description="How often a consumer looks for runs to purge, and applies retention; 0: never, see `purge`.",
     )
     database_connections: int = Field(8, ge=2, le=200, description="Connections, and threads, for reads in a server.")
+    max_watchers: int = Field(
+        200, ge=0, le=10_000, description="Streams of WatchRuns that a server keeps; beyond it more are refused."
+    )
     transaction_timeout_seconds: float = Field(
         30.0, gt=0, description="The database ends a transaction that stands still for so long, or a dead connection."
     )

@@ -92,6 +92,13 @@ class TooManyOutstanding(TrackerError):
     retry_after = 0.5
 
 
+class TooManyWatchers(TrackerError):
+    """This server keeps as many watchers as it may."""
+
+    reason = "TOO_MANY_WATCHERS"
+    retry_after = 5.0
+
+
 class ShuttingDown(TrackerError):
     """This server is stopping and takes no more writes."""
 

@@ -79,12 +79,36 @@ MAX_FILTER_LENGTH: Final = 10_000
 """Longest filter and order_by, in characters."""
 HEARTBEAT_SECONDS: Final = 30
 """How often clients should send one: three may be lost within a lease."""
+MAX_PARTITIONS: Final = 256
+"""Queues that runs can be spread over."""
 SEEN_GRANULARITY_MS: Final = 10_000
 """Signs of life are rounded down to this, so that a run's row changes at most so often."""
 LEASE_MARKER_MS: Final = 10_000
 """Time between two lease markers of a server in each partition."""
 MAX_JUDGED_ATTEMPTS: Final = 1_000
 """Attempts that one flush marks as lost; the others are left to the next marker."""
+
+# Watching.
+WATCH_PAUSE_SECONDS: Final = 0.25
+"""Between two reads for one watcher: so often it is told of changes at most."""
+WATCH_LOOK_SECONDS: Final = 5.0
+"""How often a server looks for changes by itself: notices may be lost."""
+WATCH_ALIVE_SECONDS: Final = 30.0
+"""After so long without a message a watcher is told that the stream is alive."""
+WATCH_READS: Final = 2
+"""Reads for watchers at the same time: they share what there is, and leave the connections to those who ask."""
+MAX_WATCH_BYTES: Final = 512 * KIB
+"""A message to a watcher ends with the run that makes it so large: each watcher may have one on its way."""
+DEFAULT_WATCHED_METRICS: Final = 100
+"""Metrics given with a run, unless more are asked for."""
+MAX_WATCHED_METRICS: Final = 1_000
+"""Metrics given with a run, at most."""
+
+# Events for other services.
+MAX_EVENT_METRICS: Final = 100
+"""Metrics of whose last values an event tells; final metrics are told beside them."""
+MAX_EVENT_BYTES: Final = 1 * MIB
+"""A larger event is told without metrics, artifacts and metadata."""
 
 # Between server and broker.
 MAX_COALESCED_BYTES: Final = 1 * MIB

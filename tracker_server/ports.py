@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 # ---------------------------------------------------------------- broker
 
@@ -104,6 +104,53 @@ class Subscriber(Protocol):
 
     async def close(self) -> None:
         """Gives up the channel; what was not acknowledged will be delivered again."""
+
+
+# ---------------------------------------------------------------- changes and events
+
+Revisions: TypeAlias = Mapping[int, int]
+"""Partitions, and how far each has come."""
+
+
+class ChangeNotices(Protocol):
+    """How consumers tell servers that runs have changed. A notice may be lost: it only wakes."""
+
+    def send(self, revisions: Revisions) -> None:
+        """Tells every server. Neither waits nor raises."""
+
+
+class ChangeFeed(Protocol):
+    """How servers are told that runs have changed."""
+
+    async def start(self, on_change: Callable[[Revisions], None]) -> None:
+        """Begins to listen, and goes on by itself for ever. Each notice is given to on_change, on the event loop."""
+
+    async def close(self) -> None:
+        """Listens no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What other services are told of, ready to be published."""
+
+    id: str
+    """The same for every publishing of the same event."""
+    routing_key: str
+    body: bytes
+    """JSON."""
+
+
+class Events(Protocol):
+    """How consumers tell other services of what has happened."""
+
+    async def start(self) -> None:
+        """Begins to connect, and goes on by itself for ever."""
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Returns once the broker has all of them, whoever is bound to receive them. Raises BrokerUnavailable."""
+
+    async def close(self) -> None:
+        """What is unconfirmed fails with BrokerUnavailable."""
 
 
 # ---------------------------------------------------------------- cache

@@ -22,7 +22,8 @@ async def purge(parts: Parts, *, run_id: str = "", experiment_id: str = "") -> S
     there, and StoreUnavailable.
     """
     invalidator = Invalidator(parts.cache, interval_seconds=parts.bump_interval_seconds)
-    purger = Purger(parts.store, invalidator, holds=lambda _: True, busy=lambda: True)
+    # Watchers look by themselves, every now and then.
+    purger = Purger(parts.store, invalidator, lambda _: None, holds=lambda _: True, busy=lambda: True)
     try:
         if run_id:
             return await _purge_run(parts.store, purger, run_id)

@@ -16,6 +16,7 @@ import structlog
 from tracker_server import __version__
 from tracker_server.bootstrap import Parts
 from tracker_server.config import Settings
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.consumer import Consumer
 from tracker_server.errors import StoreUnavailable
 from tracker_server.grpc.address import is_loopback
@@ -32,6 +33,7 @@ from tracker_server.model.leases import Lease
 from tracker_server.read_through import ReadThrough
 from tracker_server.reads.reads import StoreReads
 from tracker_server.stop_flags import PolledStopFlags
+from tracker_server.watching import Watching
 
 Ready = Callable[[str], None]
 """Called with the address once the server listens."""
@@ -103,6 +105,7 @@ def _consumer(parts: Parts) -> Consumer:
         parts.store,
         parts.assignment,
         Invalidator(parts.cache, interval_seconds=parts.bump_interval_seconds),
+        Announcer(parts.store, parts.change_notices, parts.events),
         parts.batch_limits,
         interval_seconds=settings.assignment_seconds,
         # In one process a refusal goes straight to its caller, who may well send nothing but bad writes.
@@ -125,6 +128,9 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
         flags = PolledStopFlags(lambda: reads.call(parts.store.runs_to_stop))
         for work in (flags.poll(), reads.watch(_CHECK_SECONDS)):
             stack.push_async_callback(_cancel, asyncio.create_task(_lasting(work)))
+        watching = Watching(parts.store, parts.change_feed, most=settings.max_watchers)
+        stack.push_async_callback(watching.close)
+        await watching.start()
         ingest = Ingest(parts.publisher, settings.partitions, parts.ingest_limits)
         identity = Identity()
         lease = Lease(settings.lease_seconds)
@@ -133,6 +139,7 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
             identity=identity,
             heartbeats=Heartbeats(ingest, identity, flags, lease),
             reads=reads,
+            watches=watching,
             version=__version__,
             embedded=settings.embedded,
             lease=lease,

@@ -124,7 +124,37 @@ def check_page_token(request: PagedRequest) -> internal.PageToken:
     return token
 
 
-def request_hash(request: PagedRequest) -> int:
+def watch_token(token: internal.WatchToken) -> str:
+    """What a watcher has seen, as a revision of WatchRuns."""
+    return _encode(token)
+
+
+def read_watch_token(request: public.WatchRunsRequest) -> internal.WatchToken:
+    """What the revision of a request says. Raises BadToken. Of which database it is, and whether it fits it, is not checked."""
+    token = _decode(request.revision, internal.WatchToken)
+    if token.request_hash != watch_hash(request):
+        message = (
+            "is of a watch of other runs; send it with the run_ids and the experiment_id that it was the answer to"
+        )
+        raise BadToken(message)
+    position, snapshot = token.position, token.snapshot
+    if not (
+        0 < len(token.revisions) <= limits.MAX_PARTITIONS
+        and min(token.revisions) >= 0
+        and 0 <= position.partition < len(token.revisions)
+        and (not token.HasField("position") or ID.fullmatch(position.run_id))
+        and (not snapshot.run_id or ID.fullmatch(snapshot.run_id))
+    ):
+        raise BadToken(_FOREIGN)
+    return token
+
+
+def watch_hash(request: public.WatchRunsRequest) -> int:
+    """A stable 64-bit hash of which runs a watch is for."""
+    return request_hash(public.WatchRunsRequest(run_ids=sorted(request.run_ids), experiment_id=request.experiment_id))
+
+
+def request_hash(request: PagedRequest | public.WatchRunsRequest) -> int:
     """A stable 64-bit hash of what a request asks for: of all but its page size, page token and write tokens."""
     plain = type(request)()
     plain.CopyFrom(request)  # type: ignore[arg-type]  # the same type, which a union cannot say

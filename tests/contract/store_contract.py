@@ -1,6 +1,7 @@
 """What every adapter of the store has to do. A subclass gives the fixture `store`: migrated and empty."""
 
 from tests.contract.store_attempts import AttemptsContract
+from tests.contract.store_changes import ChangesContract
 from tests.contract.store_compaction import CompactionContract
 from tests.contract.store_deleting import DeletingContract
 from tests.contract.store_downsampling import DownsamplingContract
@@ -29,5 +30,6 @@ class StoreContract(
     PurgingContract,
     RetentionContract,
     LeasesContract,
+    ChangesContract,
 ):
     """The battery."""

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import text
 
 from tests.contract.store_compaction import log_singly
-from tests.contract.store_databases import execute
 from tests.contract.store_deleting import (
     delete_experiment,
     delete_run,
@@ -24,6 +23,8 @@ from tests.contract.store_writes import RUN, WRITER, T, block, complete, points,
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound, RunNotFound
 from tracker_server.model.ranges import Ranges
+from tracker_server.model.records import RunChange
+from tracker_server.model.watching import Cursor, WatchQuery
 from tracker_server.model.writes import CloseWriter, Heartbeat, LogPoints
 from tracker_server.store import purging
 from tracker_server.store.ledger import DeadWrite
@@ -31,7 +32,7 @@ from tracker_server.store.purging import Place, Removed
 from tracker_server.store.store import Store
 
 LATER = limits.MAX_TIME_MS
-RUN_TABLES = ("attempts", "series", "chunks", "chunk_tail", "writers", "run_revisions")
+RUN_TABLES = ("attempts", "series", "chunks", "chunk_tail", "writers")
 
 
 def rows_of(store: Store, table: str, run: str = RUN) -> list[dict[str, Any]]:
@@ -73,7 +74,6 @@ class PurgingContract:
         fill(store)
         others = read_run(store, "other")
         store.flush([write(4, CloseWriter(3)), write(5, points(range(2000), [0.5] * 2000)), delete_run(1)])
-        execute(store, "INSERT INTO run_revisions (run_id, partition, revision) VALUES (:run, 0, 1)", run=RUN)
         assert set(left_of(store)) == set(RUN_TABLES)
         assert purge(store)
         assert left_of(store) == {}
@@ -248,6 +248,21 @@ class PurgingContract:
         other = read_run(store, "other")
         assert other is not None
         assert len(other["history"]["m"]) == other["metrics"]["m"]["count"] > 0
+
+    def test_watchers_are_told_whenever_they_come(self, store: Store) -> None:
+        fill(store)
+        store.flush([delete_run(1)])
+        before = store.revisions()
+        purge(store)
+        for run_ids, experiment in (((), ""), ((RUN,), ""), ((), "e")):
+            seen: list[RunChange] = []
+
+            def add(change: RunChange, seen: list[RunChange] = seen) -> bool:
+                seen.append(change)
+                return True
+
+            store.read_watched(WatchQuery(run_ids, experiment, (), 10), Cursor(before), add)
+            assert [(change.run.run_id, change.run.deleted_ms, change.purged) for change in seen] == [(RUN, T, True)]
 
     def test_an_experiment_goes_after_its_runs_and_its_id_is_free_again(self, store: Store) -> None:
         fill(store)

@@ -17,6 +17,7 @@ from tracker.internal.v1 import envelope_pb2 as internal
 from tracker_server import limits
 from tracker_server.cache.memory import MemoryCache
 from tracker_server.config import Settings
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import BatchLimits
 from tracker_server.consumer.consumer import Consumer
 from tracker_server.consumer.flusher import ConsumerStopped
@@ -24,6 +25,7 @@ from tracker_server.errors import QueueFull, StoreUnavailable
 from tracker_server.invalidation import Invalidator
 from tracker_server.model.records import Position
 from tracker_server.model.writes import Write
+from tracker_server.notices import MemoryChanges
 from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.assignment import WholeAssignment
 from tracker_server.store.flush import Outcome
@@ -117,6 +119,7 @@ def consumer_of(subscriber: ScriptedSubscriber, store: Store) -> Consumer:
         store,
         WholeAssignment(PARTITIONS),
         Invalidator(MemoryCache()),
+        Announcer(store, MemoryChanges(), None),
         BatchLimits(points=1_000, size=1_000_000, seconds=0.05),
         interval_seconds=0.05,
         dead_limit=True,

@@ -23,7 +23,7 @@ from tracker_server.ingest import IngestLimits
 from tracker_server.ports import Refusal
 
 SERVICE = public.DESCRIPTOR.services_by_name["TrackerService"]
-WRITES = [name for name in GOOD if not name.startswith(("Get", "List"))]
+WRITES = [name for name in GOOD if not name.startswith(("Get", "List", "Watch"))]
 READS = [name for name in GOOD if name.startswith(("Get", "List")) and name != "GetServerInfo"]
 TIMEOUT = 20.0
 

@@ -21,12 +21,15 @@ from tests.integration.test_consumer import ScriptedSubscriber, until
 from tests.unit.test_batch import good_write
 from tracker_server.cache.memory import MemoryCache
 from tracker_server.consumer import flusher
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import BatchLimits
 from tracker_server.consumer.consumer import Consumer
 from tracker_server.consumer.purger import Purger, Swept
 from tracker_server.errors import StoreUnavailable
 from tracker_server.invalidation import Invalidator
 from tracker_server.model.typed_json import Json
+from tracker_server.notices import MemoryChanges
+from tracker_server.partitions import partition_of
 from tracker_server.scopes import experiment_scope
 from tracker_server.store.assignment import WholeAssignment
 from tracker_server.store.purging import Place, Removed
@@ -41,11 +44,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @asynccontextmanager
 async def purger_of(
-    store: Store, holds: Callable[[str], bool] = lambda _: True, cache: MemoryCache | None = None
+    store: Store,
+    holds: Callable[[str], bool] = lambda _: True,
+    cache: MemoryCache | None = None,
+    announced: dict[int, int] | None = None,
 ) -> AsyncIterator[Purger]:
     """A purger, not yet at work."""
     invalidator = Invalidator(cache or MemoryCache(), interval_seconds=0.0)
-    made = Purger(store, invalidator, holds, busy=lambda: False)
+    made = Purger(
+        store, invalidator, announced.update if announced is not None else lambda _: None, holds, lambda: False
+    )
     try:
         yield made
     finally:
@@ -95,10 +103,12 @@ async def test_retention_deletes_what_ended_and_tells_the_cache(store: Store) ->
     keep_for(store, delete=30)
     cache = MemoryCache()
     before = await cache.read(experiment_scope("e"), "summary")
-    async with purger_of(store, cache=cache) as made:
+    announced: dict[int, int] = {}
+    async with purger_of(store, cache=cache, announced=announced) as made:
         assert await made.sweep() == Swept(deleted=1)
         assert listed(store) == ["new"]
         assert (await cache.read(experiment_scope("e"), "summary")).generation != before.generation
+        assert announced == {partition_of(RUN, store.partitions): 2}
         assert await made.sweep() == Swept()
 
 
@@ -183,6 +193,7 @@ async def test_a_consumer_purges_beside_its_flushes_and_drops_what_comes_late(
             store,
             WholeAssignment(store.partitions),
             Invalidator(MemoryCache()),
+            Announcer(store, MemoryChanges(), None),
             BatchLimits(points=1_000, size=1_000_000, seconds=0.05),
             interval_seconds=0.05,
             dead_limit=True,

@@ -205,11 +205,29 @@ class Channel:
         )
         return int(answer.method.message_count)
 
-    async def declare_exchange(self, name: str, *, passive: bool) -> None:
-        """Declares a durable direct exchange. passive: only looks; raises ChannelClosed with code 404 when there is none."""
+    async def declare_exchange(self, name: str, kind: str, *, durable: bool, passive: bool = False) -> None:
+        """Declares an exchange. passive: only looks; raises ChannelClosed with code 404 when there is none."""
         await self._call(
             f"exchange.declare {name}",
-            lambda done: self.raw.exchange_declare(name, "direct", durable=True, passive=passive, callback=done),
+            lambda done: self.raw.exchange_declare(name, kind, durable=durable, passive=passive, callback=done),
+        )
+
+    async def listen(
+        self, exchange: str, arguments: Mapping[str, Any], on_message: Callable[[Any, Any, Any, bytes], None]
+    ) -> None:
+        """Consumes what an exchange passes on from now on, through a queue that is gone with this channel's connection.
+        Nothing is to be acknowledged."""
+        declared = await self._call(
+            "queue.declare",
+            lambda done: self.raw.queue_declare(
+                "", exclusive=True, auto_delete=True, arguments=dict(arguments), callback=done
+            ),
+        )
+        queue = str(declared.method.queue)
+        await self._call("queue.bind", lambda done: self.raw.queue_bind(queue, exchange, callback=done))
+        await self._call(
+            "basic.consume",
+            lambda done: self.raw.basic_consume(queue, on_message, auto_ack=True, exclusive=True, callback=done),
         )
 
     async def confirm_select(self, on_confirm: Callable[[Any], None]) -> None:

@@ -125,6 +125,11 @@ class ConfirmChannel:
         """As send, with pika's properties, which must hold a message id of their own and say persistent."""
         return self._send_slowly("", queue, body, properties, mandatory=True)
 
+    def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> asyncio.Future[None]:
+        """Publishes to an exchange, to whoever is bound to it: to be routed nowhere is no error. The future is as that of
+        send. Raises BrokerUnavailable."""
+        return self._send_slowly(exchange, key, body, properties, mandatory=False)
+
     def end(self, cause: AmqpError) -> None:
         """Every message under way fails with BrokerUnavailable. May be repeated."""
         if self._tick is not None:

@@ -58,6 +58,10 @@ class Sender:
         """As send, with pika's properties: persistent and with a message id."""
         return self._usable().send_with(queue, body, properties)
 
+    def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> asyncio.Future[None]:
+        """As ConfirmChannel.publish."""
+        return self._usable().publish(exchange, key, body, properties)
+
     async def close(self) -> None:
         """What is under way fails with BrokerUnavailable, at once. May be repeated."""
         self._forget("this process is stopping")

@@ -36,13 +36,19 @@ RabbitMQ 3.10 writes to disk that a quorum queue exists some time after it has a
 comes back with a queue that has no leader and no messages, confirmed ones included (rabbitmq-server issues 10070, 15725).
 Seen up to 0.5 s after the declaration and never from 1 s on; the tables concerned are written after 3 s at the latest.
 """
+EVENTS: Final = "tracker.events"
+"""The topic exchange, durable, to which other services bind queues of their own; see docs/events.md."""
+CHANGES: Final = "tracker.changes"
+"""The fanout exchange, gone with the broker, by which consumers tell servers that runs have changed."""
 SETTLED: Final = "tracker.settled"
 """An exchange without a purpose of its own: it is there once the queues have had that time."""
 
 _INGEST_PREFIX: Final = "tracker.ingest."
 _NOT_FOUND: Final = 404
 _PRECONDITION_FAILED: Final = 406
-_DIFFERENCE: Final = re.compile(r"inequivalent arg '([^']+)' for queue .*: received (.*?) but current is (.*)$")
+_DIFFERENCE: Final = re.compile(
+    r"inequivalent arg '([^']+)' for (?:queue|exchange) .*: received (.*?) but current is (.*)$"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -91,10 +97,10 @@ class Topology:
         self._reported: set[tuple[str, str]] = set()
 
     async def declare(self, connection: Connection) -> None:
-        """Declares every queue, on a channel of its own. Raises AmqpError.
+        """Declares every queue and exchange, on a channel of its own. Raises AmqpError.
 
-        A queue that exists with other arguments is used as it is, and the difference is logged once: the broker can
-        change no argument of a queue, and not to start at all would be worse.
+        One that exists with other arguments is used as it is, and the difference is logged once: the broker can
+        change no argument of either, and not to start at all would be worse.
         """
         channel = await connection.channel()
         for queue, arguments in self._queues.items():
@@ -106,19 +112,33 @@ class Topology:
                 self._report(queue, error.text)
                 channel = await self._use_as_it_is(connection, queue)
         await channel.close()
+        await self.declare_exchanges(connection)
+
+    async def declare_exchanges(self, connection: Connection) -> None:
+        """As declare, of exchanges only."""
+        channel = await connection.channel()
+        for name, kind, durable in ((EVENTS, "topic", True), (CHANGES, "fanout", False)):
+            try:
+                await channel.declare_exchange(name, kind, durable=durable)
+            except ChannelClosed as error:
+                if error.code != _PRECONDITION_FAILED:
+                    raise
+                self._report(name, error.text)
+                channel = await connection.channel()
+        await channel.close()
 
     async def settle(self, connection: Connection) -> None:
         """Returns when the queues, declared before, are safe to publish to: at once, but for the first time. Raises AmqpError."""
         channel = await connection.channel()
         try:
-            await channel.declare_exchange(SETTLED, passive=True)
+            await channel.declare_exchange(SETTLED, "direct", durable=True, passive=True)
         except ChannelClosed as error:
             if error.code != _NOT_FOUND:
                 raise
             _log.info("queues_are_new", seconds_until_used=SETTLE_SECONDS)
             await asyncio.sleep(SETTLE_SECONDS)
             channel = await connection.channel()
-            await channel.declare_exchange(SETTLED, passive=False)
+            await channel.declare_exchange(SETTLED, "direct", durable=True)
         await channel.close()
 
     async def restore(self, connection: Connection) -> None:
@@ -143,6 +163,6 @@ class Topology:
             argument=argument,
             wanted=wanted,
             present=present,
-            todo="the queue is used as it is; to change it: stop the servers, let the consumers empty it, delete it, "
+            todo="it is used as it is; to change it: stop the servers, let the consumers empty it, delete it, "
             "start the servers",
         )

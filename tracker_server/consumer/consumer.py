@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from tracker_server import limits
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import Batch, BatchLimits, Reason
 from tracker_server.consumer.compactor import Compactor
 from tracker_server.consumer.flusher import ConsumerStopped, Flusher, SessionLost
@@ -42,6 +43,7 @@ class Consumer:
         store: Store,
         assignment: Assignment,
         invalidator: Invalidator,
+        announcer: Announcer,
         batch_limits: BatchLimits,
         *,
         interval_seconds: float,
@@ -54,10 +56,11 @@ class Consumer:
         self._subscriber = subscriber
         self._store = store
         self._invalidator = invalidator
+        self._announcer = announcer
         self._limits = batch_limits
         # One flush and one refresh of totals at a time.
         self._executor = ThreadPoolExecutor(2, thread_name_prefix="store")
-        self._flusher = Flusher(subscriber, store, invalidator, self._executor, dead_limit=dead_limit)
+        self._flusher = Flusher(subscriber, store, invalidator, announcer, self._executor, dead_limit=dead_limit)
         self._share = Share(
             subscriber,
             assignment,
@@ -67,7 +70,7 @@ class Consumer:
         )
         self._compactor = Compactor(store, holds=self._holds, busy=self._busy)
         self._compaction = compaction
-        self._purger = Purger(store, invalidator, self._holds, self._busy)
+        self._purger = Purger(store, invalidator, announcer.changed, self._holds, self._busy)
         self._purge_seconds = purge_seconds
         self._loop = asyncio.get_running_loop()
         self._flushing: asyncio.Task[None] | None = None
@@ -98,6 +101,7 @@ class Consumer:
 
     async def run(self, grace_seconds: float) -> None:
         """Consumes until `stop`; then finishes within the grace. Raises ConsumerStopped when it gives up by itself."""
+        await self._announcer.start()
         await self._subscriber.start()
         await self._share.renew()
         keeper = asyncio.create_task(self._share.keep(), name="keep share")
@@ -122,6 +126,7 @@ class Consumer:
                 await _cancelled(self._flushing)
             await self._flusher.close()
             await self._invalidator.close()
+            await self._announcer.close()
             await self._share.close()
             self._executor.shutdown(wait=True)
         if work.done() and not work.cancelled():

@@ -1,4 +1,4 @@
-"""One flush from start to end: store, isolate what cannot be stored, bury it, tell the cache, acknowledge."""
+"""One flush from start to end: store, isolate what cannot be stored, bury it, tell of it, acknowledge."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tracker_server import limits
+from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import Batch, Letter, Origin, write_letter
 from tracker_server.consumer.dead_limit import DeadLimit
 from tracker_server.consumer.refresher import Refresher
@@ -44,11 +45,19 @@ class Flusher:
     """Flushes batches, one at a time."""
 
     def __init__(
-        self, subscriber: Subscriber, store: Store, invalidator: Invalidator, executor: Executor, *, dead_limit: bool
+        self,
+        subscriber: Subscriber,
+        store: Store,
+        invalidator: Invalidator,
+        announcer: Announcer,
+        executor: Executor,
+        *,
+        dead_limit: bool,
     ) -> None:
         self._subscriber = subscriber
         self._store = store
         self._invalidator = invalidator
+        self._announcer = announcer
         self._executor = executor
         self._limit = DeadLimit() if dead_limit else None
         self._refresher = Refresher(lambda run_id: self.call(store.refresh_totals, run_id))
@@ -80,6 +89,7 @@ class Flusher:
             self._note(outcome)
         if letters:
             await self._bury(batch, letters)
+        await self._tell(batch)
         await self._invalidator.committed(scopes)
         await self._subscriber.ack(batch.deliveries[-1])
         if mark is not None:
@@ -121,6 +131,7 @@ class Flusher:
             self._note_dropped(outcome.dropped)
         if self._limit is not None:
             self._limit.note(outcome.applied + outcome.duplicates + outcome.dropped, 0)
+        self._announcer.changed(outcome.revisions)
         if outcome.stale:
             self.refresh(outcome.stale)
 
@@ -150,6 +161,23 @@ class Flusher:
                     _log.info("database back")
                 self.healthy = True
                 return result
+
+    async def _tell(self, batch: Batch) -> None:
+        """Tells other services which attempts have ended, before the acknowledgement: dying in between, it is done again.
+
+        While the broker takes nothing, the batch waits: given up, it would only come back and count as one that kills.
+        """
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                await self._announcer.ended(batch.writes, lambda work: self._patiently(batch, work))
+            except BrokerUnavailable as error:
+                self._check_session(batch)
+                _log.warning("events cannot be published; the batch waits", error=str(error), writes=len(batch.writes))
+                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
+            else:
+                return
 
     def _check_session(self, batch: Batch) -> None:
         if batch.session != self._subscriber.session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,6 +53,8 @@ class Purger:
 
     store: Store
     invalidator: Invalidator
+    announce: Callable[[Mapping[int, int]], None]
+    """Takes the revisions of partitions in which runs were deleted."""
     holds: Callable[[str], bool]
     """Whether a run or an experiment is this one's to see to."""
     busy: Callable[[], bool]
@@ -146,6 +148,7 @@ class Purger:
             if outcome is not None:
                 swept.deleted += 1
                 await self.invalidator.committed(outcome.scopes)
+                self.announce(outcome.revisions)
 
         await self._pages(partial(self.store.retention.runs_to_delete, experiment_id, before_ms), delete)
 

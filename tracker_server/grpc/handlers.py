@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 import grpc
 import structlog
@@ -36,7 +36,10 @@ SLOW_SECONDS: Final = 1.0
 MAX_REFUSING_SECONDS: Final = 1.0
 """How long a stop goes on refusing calls after the last one that ran."""
 
-_Method: TypeAlias = Callable[[Any, float | None], Awaitable[Message | bytes]]
+_UnaryMethod: TypeAlias = Callable[[Any, float | None], Awaitable[Message | bytes]]
+_StreamMethod: TypeAlias = Callable[[Any, Callable[[Message], Awaitable[None]]], Coroutine[Any, Any, None]]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_Answer = TypeVar("_Answer")
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _log = structlog.get_logger()
 
@@ -50,12 +53,13 @@ class Gate:
     def __init__(self) -> None:
         self.calls = 0
         """Calls that run."""
-        self._shut = False
+        self.closing = asyncio.Event()
+        """Set once it is shut: streams, which have no end of their own, end then."""
         self._refused = 0
 
     def enter(self) -> None:
         """A call begins. Raises ShuttingDown."""
-        if self._shut:
+        if self.closing.is_set():
             self._refused += 1
             raise ShuttingDown(outcome="not_written")
         self.calls += 1
@@ -70,7 +74,7 @@ class Gate:
         Callers who hear that this server shuts down come back later, elsewhere; for those who do not listen it
         waits MAX_REFUSING_SECONDS.
         """
-        self._shut = True
+        self.closing.set()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + timeout
         while loop.time() < give_up:
@@ -84,17 +88,20 @@ class Gate:
 
 def tracker_handler(servicer: Servicer, gate: Gate, keys: ApiKeys) -> grpc.GenericRpcHandler:
     """All methods of the service, for callers who have a key."""
-    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        descriptor.name: grpc.unary_unary_rpc_method_handler(
-            _Call(descriptor, getattr(servicer, _snake_case(descriptor.name)), gate, keys).answer
-        )
-        for descriptor in SERVICE.methods
-        if hasattr(servicer, _snake_case(descriptor.name))
-    }
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    for descriptor in SERVICE.methods:
+        method = getattr(servicer, _snake_case(descriptor.name), None)
+        if method is None:
+            continue
+        if descriptor.server_streaming:
+            stream: Any = _Stream(descriptor, method, gate, keys).answer
+            methods[descriptor.name] = grpc.unary_stream_rpc_method_handler(stream)
+        else:
+            methods[descriptor.name] = grpc.unary_unary_rpc_method_handler(_Call(descriptor, method, gate, keys).answer)
     return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
 
-class _Call:
+class _Rpc(Generic[_Method, _Answer]):
     """One method of the service, as grpc calls it."""
 
     def __init__(self, descriptor: MethodDescriptor, method: _Method, gate: Gate, keys: ApiKeys) -> None:
@@ -103,11 +110,9 @@ class _Call:
         self._gate = gate
         self._keys = keys
         self._input = message_factory.GetMessageClass(descriptor.input_type)
-        self._slow = 0
-        self._slow_logged = float("-inf")
 
-    async def answer(self, body: bytes, context: _Context) -> bytes:
-        """The encoded answer; an error is sent as a status with details."""
+    async def answer(self, body: bytes, context: _Context) -> _Answer:
+        """What is answered; an error is sent as a status with details."""
         try:
             self._keys.check(context.invocation_metadata())
             return await self._let_in(body, context)
@@ -119,20 +124,11 @@ class _Call:
         await context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError  # pragma: no cover
 
-    async def _let_in(self, body: bytes, context: _Context) -> bytes:
-        self._gate.enter()
-        started = time.monotonic()
-        try:
-            check_size(len(body))
-            answer = await self._method(self._decode(body), _time_to_answer(context))
-            return answer if isinstance(answer, bytes) else answer.SerializeToString()
-        finally:
-            self._gate.leave()
-            elapsed = time.monotonic() - started
-            if elapsed > SLOW_SECONDS:
-                self._note_slow(started + elapsed, elapsed)
+    async def _let_in(self, body: bytes, context: _Context) -> _Answer:
+        raise NotImplementedError
 
     def _decode(self, body: bytes) -> Message:
+        check_size(len(body))
         try:
             return self._input.FromString(body)
         except DecodeError:
@@ -147,6 +143,53 @@ class _Call:
         _log.error("internal error", method=self._name, error_id=error_id, exc_info=error)
         return internal_status(error_id)
 
+
+class _Stream(_Rpc[_StreamMethod, None]):
+    """A method that answers with a stream."""
+
+    async def _let_in(self, body: bytes, context: _Context) -> None:
+        self._gate.enter()
+        try:
+            request = self._decode(body)
+            await self._until_closing(self._method(request, lambda answer: _write(context, answer)))
+        finally:
+            self._gate.leave()
+
+    async def _until_closing(self, stream: Coroutine[Any, Any, None]) -> None:
+        """Runs a stream until it ends, or this server does. Raises ShuttingDown: the caller goes on with another one."""
+        working = asyncio.ensure_future(stream)
+        closing = asyncio.ensure_future(self._gate.closing.wait())
+        try:
+            await asyncio.wait({working, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ShuttingDown
+            working.result()
+        finally:
+            working.cancel()
+            closing.cancel()
+            await asyncio.gather(working, closing, return_exceptions=True)
+
+
+class _Call(_Rpc[_UnaryMethod, bytes]):
+    """A method with one answer."""
+
+    def __init__(self, descriptor: MethodDescriptor, method: _UnaryMethod, gate: Gate, keys: ApiKeys) -> None:
+        super().__init__(descriptor, method, gate, keys)
+        self._slow = 0
+        self._slow_logged = float("-inf")
+
+    async def _let_in(self, body: bytes, context: _Context) -> bytes:
+        self._gate.enter()
+        started = time.monotonic()
+        try:
+            answer = await self._method(self._decode(body), _time_to_answer(context))
+            return answer if isinstance(answer, bytes) else answer.SerializeToString()
+        finally:
+            self._gate.leave()
+            elapsed = time.monotonic() - started
+            if elapsed > SLOW_SECONDS:
+                self._note_slow(started + elapsed, elapsed)
+
     def _note_slow(self, now: float, elapsed: float) -> None:
         """Logs at most one slow call a second: when the broker hangs, all are."""
         self._slow += 1
@@ -154,6 +197,11 @@ class _Call:
             _log.warning("slow call", method=self._name, seconds=round(elapsed, 3), slow_calls=self._slow)
             self._slow_logged = now
             self._slow = 0
+
+
+async def _write(context: _Context, answer: Message) -> None:
+    """Sends a message of a stream; returns when the transport has taken it, however slow the caller is."""
+    await context.write(answer.SerializeToString())
 
 
 def _time_to_answer(context: _Context) -> float | None:

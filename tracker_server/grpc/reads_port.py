@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tracker.v1 import tracker_service_pb2 as public
@@ -47,3 +48,12 @@ class Reads(Protocol):
         self, request: public.GetDashboardStatsRequest, deadline: float | None
     ) -> public.GetDashboardStatsResponse | bytes:
         """A few numbers over everything."""
+
+
+class Watches(Protocol):
+    """Serves watchers, whose requests were validated, on the event loop."""
+
+    async def watch(
+        self, request: public.WatchRunsRequest, send: Callable[[public.WatchRunsResponse], Awaitable[None]]
+    ) -> None:
+        """Sends runs as they change, until it is cancelled. Raises TooManyWatchers, StoreUnavailable or InvalidRequest."""

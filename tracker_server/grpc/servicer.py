@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1.resources_pb2 import Limits
 from tracker_server import limits, tokens
-from tracker_server.grpc.reads_port import Reads
+from tracker_server.grpc.reads_port import Reads, Watches
 from tracker_server.heartbeats import Heartbeats
 from tracker_server.identity import Identity, WriteRequest
 from tracker_server.ingest import Ingest
@@ -27,6 +29,7 @@ class Servicer:
         identity: Identity,
         heartbeats: Heartbeats,
         reads: Reads,
+        watches: Watches,
         version: str,
         embedded: bool,
         lease: Lease = DEFAULT_LEASE,
@@ -36,6 +39,7 @@ class Servicer:
         self._identity = identity
         self._heartbeats = heartbeats
         self._reads = reads
+        self._watches = watches
         told = advertised_limits(lease)
         told.restore_seconds = restore_seconds
         self._info = public.GetServerInfoResponse(version=version, limits=told, embedded=embedded).SerializeToString()
@@ -158,6 +162,13 @@ class Servicer:
         """A few numbers."""
         validate(request)
         return await self._reads.get_dashboard_stats(request, deadline)
+
+    async def watch_runs(
+        self, request: public.WatchRunsRequest, send: Callable[[public.WatchRunsResponse], Awaitable[None]]
+    ) -> None:
+        """Runs as they change, until the caller has seen enough."""
+        validate(request)
+        await self._watches.watch(request, send)
 
     async def get_server_info(
         self,

@@ -27,6 +27,7 @@ CODES: Final[Mapping[type[errors.TrackerError], StatusCode]] = {
     errors.BrokerUnavailable: StatusCode.UNAVAILABLE,
     errors.QueueFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyOutstanding: StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWatchers: StatusCode.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: StatusCode.UNAVAILABLE,
     errors.WriteRefused: StatusCode.FAILED_PRECONDITION,

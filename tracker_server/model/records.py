@@ -216,3 +216,33 @@ class HistoryPage:
     parts: list[SeriesPart]
     following: Position | None
     """Where the next page begins; None: this was the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """A run as it is, for those who watch it."""
+
+    run: RunRecord
+    metrics: list[MetricRecord]
+    """Sorted by name, as many as were asked for."""
+    revision: int
+    purged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """An attempt that has ended, for other services."""
+
+    run_id: str
+    experiment_id: str
+    attempt: int
+    status: int
+    reason: str
+    ended_ms: int
+    final_metrics: Mapping[str, Json]
+    last_values: Mapping[str, float]
+    """Of the run's metrics; empty where the attempt is not its newest one."""
+    artifacts: Mapping[str, str]
+    metadata: Mapping[str, str]
+    key: Json
+    """Of the write that ended it."""

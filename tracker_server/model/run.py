@@ -112,6 +112,8 @@ class RunState:
     seen_granularity_ms: int = limits.SEEN_GRANULARITY_MS
     newest_stored: int = -1
     status_stored: int = 0
+    times_stored: tuple[int, int, int | None] = (0, 0, None)
+    """When it was created, and when its newest attempt began and was first heard of, as stored."""
     attempts: dict[int, AttemptState] = field(default_factory=dict)
     named: dict[str, Key] = field(default_factory=dict)
     """Experiments that writes named, each with its lowest key: the lowest of all wins."""

@@ -20,6 +20,7 @@ from tracker_server.model.records import (
     ExperimentSummary,
     ListedMetric,
     MetricRecord,
+    RunChange,
     RunDetails,
     RunRecord,
     SeriesPart,
@@ -75,6 +76,18 @@ def run_answer(details: RunDetails) -> public.GetRunResponse:
         ),
         as_of=timestamp(details.read_ms),
     )
+
+
+def update_message(change: RunChange) -> resources.RunUpdate:
+    """A run for those who watch it. Of a purged one there is nothing to tell but that."""
+    record = change.run
+    if change.purged:
+        run = resources.Run(
+            run_id=record.run_id, experiment_id=record.experiment_id, deleted_at=_moment(record.deleted_ms)
+        )
+        return resources.RunUpdate(run=run, revision=change.revision)
+    metrics = [_metric(metric) for metric in change.metrics]
+    return resources.RunUpdate(run=run_message(record), metrics=metrics, revision=change.revision)
 
 
 def experiment_message(record: ExperimentRecord) -> resources.Experiment:

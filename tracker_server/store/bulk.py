@@ -64,5 +64,8 @@ class Bulk(Protocol):
         expect: a column that must have the expected value, one per row; a row that has another one counts as not there.
         """
 
+    def revise(self, connection: Connection, runs: Mapping[int, Sequence[str]]) -> Mapping[int, int]:
+        """Raises the revision of each of these partitions by one and gives it to these runs of it. Returns the revisions."""
+
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """Inserts chunks."""

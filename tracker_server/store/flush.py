@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -15,6 +15,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.lease_book import LeaseRules, judge
 from tracker_server.store.ledger import Ledger
 from tracker_server.store.next_steps import give_steps
+from tracker_server.store.revision_book import changed_runs, revise
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
 from tracker_server.store.series_cache import SeriesCache
@@ -35,18 +36,25 @@ class Outcome:
     """What is cached and must be loaded anew; see scopes.py."""
     stale: frozenset[str]
     """Runs with series whose totals a cut has made stale."""
+    revisions: Mapping[int, int]
+    """Of the partitions in which runs changed; see revision_book.py."""
     dropped: int = 0
     """Writes to purged runs, which were left out."""
 
 
 def flush(
-    connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write], leases: LeaseRules
+    connection: Connection,
+    bulk: Bulk,
+    cache: SeriesCache,
+    writes: Sequence[Write],
+    leases: LeaseRules,
+    partitions: int,
 ) -> Outcome:
     """Applies writes, then judges leases by the markers among them.
 
     The caller has begun the transaction and holds the partitions' locks, and commits.
 
-    Raises RowChanged when what was cached is not what the database has.
+    partitions: how many there are. Raises RowChanged when what was cached is not what the database has.
     """
     ledger, book, points = Ledger(bulk), RunBook(bulk, leases.lease), SeriesBook(bulk, cache)
     markers = [write for write in writes if isinstance(write.body, LeaseMarker)]
@@ -74,10 +82,11 @@ def flush(
     book.save(connection)
     points.save(connection)
     ledger.save(connection)
+    revisions = revise(connection, bulk, partitions, changed_runs(book.runs, fresh), book.left())
     stored = sum(write.points for write in fresh)
     stale = points.stale() | {run.run_id for run in rewound}
     duplicates, dropped = len(writes) - len(fresh), asked - len(writes)
-    return Outcome(len(fresh), duplicates, stored, frozenset(scopes), frozenset(stale), dropped)
+    return Outcome(len(fresh), duplicates, stored, frozenset(scopes), frozenset(stale), revisions, dropped)
 
 
 def _add_points(

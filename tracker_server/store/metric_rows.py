@@ -7,10 +7,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, FromClause, RowMapping, false, literal, select, union_all
 
-from tracker_server.model.cuts import Cuts
 from tracker_server.store.series_book import SeriesState, series_row, series_state
 from tracker_server.store.tables import runs, series
-from tracker_server.store.totals_reader import read_totals
+from tracker_server.store.totals_reader import made_anew
 
 MAX_STALE: Final = 500
 """Stale series that are made anew for one read. They are stale for a moment only; of more, the others count as they were."""
@@ -56,18 +55,10 @@ def _stale(connection: Connection, names: list[str]) -> list[SeriesState]:
 
 def renewed_states(connection: Connection, rows: Iterable[RowMapping]) -> list[SeriesState]:
     """The series of rows that have the run's cuts as `run_cuts`, stale totals made anew."""
-    states: list[SeriesState] = []
-    stale: dict[str, tuple[Cuts, list[SeriesState]]] = {}
-    for row in rows:
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
-        states.append(state)
-        if state.stale:
-            cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-            stale.setdefault(state.run_id, (cuts, []))[1].append(state)
-    for run_id, (cuts, some) in stale.items():
-        for state, totals in zip(some, read_totals(connection, run_id, some, cuts), strict=True):
-            state.totals = totals
-    return states
+    listed = list(rows)
+    cuts = {row["run_id"]: tuple((attempt, step) for attempt, step in row["run_cuts"] or ()) for row in listed}
+    states = (series_state(row) for row in listed)  # type: ignore[arg-type]  # keys are str
+    return made_anew(connection, states, cuts)
 
 
 def _patched(anew: list[SeriesState], alias: str) -> FromClause:

@@ -110,6 +110,16 @@ class PostgresBulk:
         query = f"UPDATE {table.name} SET {changes} FROM {source} AS new ({names}) WHERE {match}"  # noqa: S608  # own names
         return connection.exec_driver_sql(query, parameters).rowcount
 
+    def revise(self, connection: Connection, runs: Mapping[int, Sequence[str]]) -> Mapping[int, int]:
+        """See bulk.Bulk. One statement, in the order of the partitions."""
+        pairs = [(run_id, str(partition)) for partition, run_ids in sorted(runs.items()) for run_id in run_ids]
+        parameters = (
+            "{" + ",".join(str(partition) for partition in sorted(runs)) + "}",
+            "{" + ",".join(_quote(run_id) for run_id, _ in pairs) + "}",
+            "{" + ",".join(partition for _, partition in pairs) + "}",
+        )
+        return {row.partition: row.revision for row in connection.exec_driver_sql(_REVISE, parameters)}
+
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""
         digests = "finite_count" in table.c
@@ -120,6 +130,20 @@ class PostgresBulk:
             cursor.copy_expert(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN (FORMAT binary)", io.BytesIO(data))
 
 
+_REVISE = """
+    WITH raised AS (
+        INSERT INTO partition_revisions AS present (partition, revision)
+        SELECT partition, 1 FROM unnest(%s::int[]) AS changed (partition)
+        ON CONFLICT (partition) DO UPDATE SET revision = present.revision + 1
+        RETURNING partition, revision
+    ), revised AS (
+        INSERT INTO run_revisions (run_id, partition, revision)
+        SELECT run_id, partition, revision FROM unnest(%s::text[], %s::int[]) AS changed (run_id, partition)
+        JOIN raised USING (partition)
+        ON CONFLICT (run_id) DO UPDATE SET revision = excluded.revision
+    )
+    SELECT partition, revision FROM raised
+"""
 _CHUNK_COLUMNS = (
     "run_id", "attempt", "count", "first_step", "last_step", "first_ms", "step_offsets", "time_offsets",
     "wide_steps", "wide_times", "origins", "series_no", "chunk_no", "min_value", "max_value", "point_values",

@@ -2,7 +2,7 @@
 
 First a run is marked, under its partition's lock: from then on nothing that comes for it is stored. Then its rows go,
 beside flushes, in the order of their keys. At last only its name is left, and that it was purged: so what comes late does
-not bring it back. A purge that dies goes on where the rows end. No commit waits for the disk but the first one's: what a
+not bring it back, and watchers are told whenever they come. A purge that dies goes on where the rows end. No commit waits for the disk but the first one's: what a
 crash undoes is done again.
 """
 
@@ -16,16 +16,16 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, exists, literal, select, tuple_, update
 
 from tracker_server.model.status import DEFAULT_EXPERIMENT
+from tracker_server.partitions import partition_of
 from tracker_server.store.bulk import Bulk
-from tracker_server.store.tables import attempts, chunk_tail, chunks, experiments, run_revisions, runs, series, writers
+from tracker_server.store.revision_book import revise
+from tracker_server.store.tables import attempts, chunk_tail, chunks, experiments, runs, series, writers
 from tracker_server.store.visible import hidden_before
 
 Transaction: TypeAlias = Callable[[Collection[int]], AbstractContextManager[Connection]]
 """Begins one that writes, under the locks of these partitions."""
 Snapshot: TypeAlias = Callable[[], AbstractContextManager[Connection]]
 """Begins one that reads."""
-PartitionOf: TypeAlias = Callable[[str], int]
-"""Of a run or an experiment."""
 
 _RUN_TABLES = (writers, attempts, chunk_tail, chunks, series)
 """Writers first: without them, who waits for a write is told at once. The tail before the large chunks, since a compaction
@@ -68,14 +68,11 @@ class Removed:
 class Purging:
     """The part of the store that purges. Methods raise StoreUnavailable."""
 
-    def __init__(
-        self, transaction: Transaction, snapshot: Snapshot, bulk: Bulk, partitions: int, partition_of: PartitionOf
-    ) -> None:
+    def __init__(self, transaction: Transaction, snapshot: Snapshot, bulk: Bulk, partitions: int) -> None:
         self._transaction = transaction
         self._snapshot = snapshot
         self._bulk = bulk
         self._partitions = partitions
-        self._partition_of = partition_of
 
     def due_runs(self, before_ms: int, after: str, limit: int, experiment_id: str | None = None) -> list[str]:
         """Runs with an id beyond `after` that have been hidden since `before_ms` or longer, and those whose purge has
@@ -94,7 +91,7 @@ class Purging:
             experiment_id = connection.execute(select(runs.c.experiment_id).where(own)).scalar()
         if not experiment_id:
             return False
-        partitions = {self._partition_of(run_id), self._partition_of(experiment_id)}
+        partitions = {partition_of(scope_id, self._partitions) for scope_id in (run_id, experiment_id)}
         columns = runs.c.purged, runs.c.deleted_ms, runs.c.created_ms, experiments.c.deleted_ms.label("experiment_ms")
         query = _hidden(*columns).where(own, runs.c.experiment_id == experiment_id, hidden_before(before_ms))
         with self._transaction(partitions) as connection:
@@ -104,6 +101,7 @@ class Purging:
             if not row.purged:
                 since = row.deleted_ms if row.deleted_ms is not None else max(row.experiment_ms, row.created_ms)
                 connection.execute(update(runs).where(own).values(deleted_ms=since, **_TOMBSTONE))
+                revise(connection, self._bulk, self._partitions, [run_id], {run_id: experiment_id})
             return True
 
     def remove(self, run_id: str, place: Place) -> Removed | None:
@@ -118,7 +116,6 @@ class Purging:
             while removed.following is not None and removed.rows < _MOST_ROWS and removed.points < _MOST_POINTS:
                 removed = _remove_some(connection, run_id, removed, removed.following)
             if removed.following is None and not place.points_only:
-                connection.execute(delete(run_revisions).where(run_revisions.c.run_id == run_id))
                 connection.execute(update(runs).where(runs.c.run_id == run_id).values(experiment_id=""))
             return removed
 

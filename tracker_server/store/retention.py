@@ -15,8 +15,11 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, sel
 from tracker_server import limits
 from tracker_server.model.status import TERMINAL
 from tracker_server.model.writes import UpdateRun, Write
+from tracker_server.partitions import partition_of
+from tracker_server.store.bulk import Bulk
 from tracker_server.store.flush import Outcome
-from tracker_server.store.purging import PartitionOf, Place, Snapshot, Transaction
+from tracker_server.store.purging import Place, Snapshot, Transaction
+from tracker_server.store.revision_book import revise
 from tracker_server.store.tables import chunk_tail, chunks, experiments, runs, series
 from tracker_server.store.visible import undeleted_runs
 
@@ -38,11 +41,12 @@ class Rule:
 class Retention:
     """The part of the store that applies retention. Methods raise StoreUnavailable."""
 
-    def __init__(self, transaction: Transaction, snapshot: Snapshot, apply: Apply, partition_of: PartitionOf) -> None:
+    def __init__(self, transaction: Transaction, snapshot: Snapshot, apply: Apply, bulk: Bulk, partitions: int) -> None:
         self._transaction = transaction
         self._snapshot = snapshot
         self._apply = apply
-        self._partition_of = partition_of
+        self._bulk = bulk
+        self._partitions = partitions
 
     def rules(self) -> list[Rule]:
         """Those of all experiments that are not deleted."""
@@ -65,7 +69,7 @@ class Retention:
         body = UpdateRun(now_ms, {"deleted_ms": now_ms}, {}, from_outside=True)
         write = Write(run_id, _WRITER, 0, 0, now_ms, replay=False, server_assigned=True, body=body)
         query = select(runs.c.registers).where(runs.c.run_id == run_id, _ended(before_ms))
-        with self._transaction({self._partition_of(run_id)}) as connection:
+        with self._transaction({partition_of(run_id, self._partitions)}) as connection:
             registers = connection.execute(query).scalar()
             if registers is None or _restored_ms(registers) > before_ms:
                 return None
@@ -85,12 +89,13 @@ class Retention:
         first, or the run did not end so long ago after all.
         """
         own = runs.c.run_id == run_id
-        with self._transaction({self._partition_of(run_id)}) as connection:
+        with self._transaction({partition_of(run_id, self._partitions)}) as connection:
             stale = exists().where(series.c.run_id == run_id, series.c.stale)
             attempt = connection.execute(select(runs.c.attempt).where(own, _ended(before_ms), ~stale)).scalar()
             if attempt is None:
                 return None
             connection.execute(update(runs).where(own).values(points_dropped_ms=now_ms))
+            revise(connection, self._bulk, self._partitions, [run_id])
             return Place(points_only=True, up_to_attempt=attempt)
 
 

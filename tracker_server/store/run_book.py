@@ -108,6 +108,11 @@ class RunBook:
                 scopes |= {experiment_scope(run.experiment_id), STATS}
         return scopes
 
+    def left(self) -> dict[str, str]:
+        """Runs that moved to another experiment, and the one that they were in before."""
+        stored = self._stored_experiment.items()
+        return {run_id: before for run_id, before in stored if self.runs[run_id].experiment_id != before}
+
     def finals_changed(self) -> list[RunState]:
         """Runs whose newest attempt, or its final metrics, changed."""
         return [
@@ -204,6 +209,7 @@ def _run_state(row: Mapping[str, Any], seen_granularity_ms: int) -> RunState:
         seen_granularity_ms=seen_granularity_ms,
         newest_stored=row["attempt"],
         status_stored=row["status"],
+        times_stored=(row["created_ms"], row["started_ms"], row["heard_ms"]),
         purged=row["purged"],
         points_dropped=row["points_dropped_ms"] is not None,
         is_new=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -27,7 +29,8 @@ def migrate(engine: Engine, partitions: int) -> str:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         insert = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-        connection.execute(insert(meta).values(key="partitions", value=str(partitions)).on_conflict_do_nothing())
+        for key, value in (("partitions", str(partitions)), ("database_id", secrets.token_hex(8))):
+            connection.execute(insert(meta).values(key=key, value=value).on_conflict_do_nothing())
         _check_partitions(connection, partitions)
     return wanted_revision()
 

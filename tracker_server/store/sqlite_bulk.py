@@ -9,9 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Connection, Table, bindparam, func, select, text
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from tracker_server.store.bulk import Keys, NumberedChunks, Row
 from tracker_server.store.offsets import narrow
+from tracker_server.store.tables import partition_revisions, run_revisions
 
 
 class SqliteBulk:
@@ -69,6 +71,27 @@ class SqliteBulk:
         keys = tuple(column.name for column in table.primary_key)
         columns = (*(name for name in rows[0] if name not in keys), *keys)
         return _run(connection, _update(table, columns, keys, expect), table, columns, rows, expected)
+
+    def revise(self, connection: Connection, runs: Mapping[int, Sequence[str]]) -> Mapping[int, int]:
+        """See bulk.Bulk."""
+        first = sqlite_insert(partition_revisions)
+        raised = {"revision": partition_revisions.c.revision + 1}
+        connection.execute(
+            first.on_conflict_do_update(index_elements=["partition"], set_=raised),
+            [{"partition": partition, "revision": 1} for partition in runs],
+        )
+        found = select(partition_revisions.c.partition, partition_revisions.c.revision)
+        revisions = {partition: revision for partition, revision in connection.execute(found) if partition in runs}
+        self.upsert(
+            connection,
+            run_revisions,
+            [
+                {"run_id": run_id, "partition": partition, "revision": revisions[partition]}
+                for partition, run_ids in runs.items()
+                for run_id in run_ids
+            ],
+        )
+        return revisions
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""

@@ -16,6 +16,7 @@ from tracker_server.model.leases import DEFAULT_LEASE, Lease
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
+    EndedAttempt,
     ExperimentRecord,
     ExperimentSummary,
     HistoryPage,
@@ -25,11 +26,14 @@ from tracker_server.model.records import (
     RunDetails,
 )
 from tracker_server.model.typed_json import Json
+from tracker_server.model.watching import Cursor, WatchQuery
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_list, run_reader, schema
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.change_reader import Add, Progress, present_revisions, read_changes, read_snapshot
 from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
+from tracker_server.store.end_reader import ended_attempts
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
@@ -42,7 +46,7 @@ from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
 from tracker_server.store.series_book import series_row
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
-from tracker_server.store.tables import experiment_writers, series, suspects, writers
+from tracker_server.store.tables import experiment_writers, meta, series, suspects, writers
 from tracker_server.store.totals_reader import renewed
 from tracker_server.store.visible import explain, purged_runs, visible_runs
 
@@ -71,8 +75,8 @@ class Store:
         self._leases = LeaseRules(partitions, lease)
         self._lock = lock
         self._series = SeriesCache()
-        self.purging = Purging(self._locked, self._snapshot, bulk, partitions, self._partition_of)
-        self.retention = Retention(self._locked, self._snapshot, self._apply, self._partition_of)
+        self.purging = Purging(self._locked, self._snapshot, bulk, partitions)
+        self.retention = Retention(self._locked, self._snapshot, self._apply, bulk, partitions)
 
     # ------------------------------------------------------------ writing, by the consumer
 
@@ -227,6 +231,27 @@ class Store:
         with self._snapshot() as connection:
             return run_reader.runs_to_stop(connection)
 
+    def revisions(self) -> tuple[int, ...]:
+        """How far each partition has come; see revision_book.py."""
+        with self._snapshot() as connection:
+            return present_revisions(connection, self.partitions)
+
+    def read_watched(self, query: WatchQuery, cursor: Cursor, add: Add) -> Progress:
+        """Gives `add` a page of the runs that changed after the cursor, or of its snapshot. Raises InvalidRequest."""
+        with self._snapshot() as connection:
+            read = read_changes if cursor.snapshot is None else read_snapshot
+            return read(connection, query, cursor, add)
+
+    def ended_attempts(self, lowest: Mapping[str, int]) -> list[EndedAttempt]:
+        """The attempts of these runs that have ended, from the given number on."""
+        with self._snapshot() as connection:
+            return ended_attempts(connection, lowest)
+
+    def database_id(self) -> str:
+        """Tells this database from others. Never changes."""
+        with self._snapshot() as connection:
+            return str(connection.execute(select(meta.c.value).where(meta.c.key == "database_id")).scalar_one())
+
     # ------------------------------------------------------------ life
 
     def migrate(self) -> str:
@@ -247,16 +272,13 @@ class Store:
 
     def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, cache, batch, self._leases)
+            return flush(connection, self._bulk, cache, batch, self._leases, self.partitions)
 
     def _apply(self, connection: Connection, batch: Sequence[Write]) -> Outcome:
-        return flush(connection, self._bulk, SeriesCache(), batch, self._leases)
-
-    def _partition_of(self, scope_id: str) -> int:
-        return partition_of(scope_id, self.partitions)
+        return flush(connection, self._bulk, SeriesCache(), batch, self._leases, self.partitions)
 
     def _transaction(self, scope_ids: Collection[str]) -> AbstractContextManager[Connection]:
-        return self._locked({self._partition_of(scope_id) for scope_id in scope_ids})
+        return self._locked({partition_of(scope_id, self.partitions) for scope_id in scope_ids})
 
     @contextmanager
     def _locked(self, partitions: Collection[int]) -> Iterator[Connection]:

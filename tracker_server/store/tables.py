@@ -280,9 +280,14 @@ run_revisions = Table(
     Column("run_id", _id, primary_key=True),
     Column("partition", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False, comment="Of the last flush that changed the run."),
+    Column("left_experiments", _json, comment="Experiments that it was in, and at which revision it left each."),
     Index("run_revisions_by_revision", "partition", "revision"),
     comment="Apart from runs, so that each change costs a narrow row only.",
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={
+        "fillfactor": 70,
+        "autovacuum_vacuum_scale_factor": 0.02,
+        "autovacuum_vacuum_cost_delay": 0,
+    },
 )
 
 suspects = Table(

@@ -40,6 +40,19 @@ def read_totals(connection: Connection, run_id: str, states: Sequence[SeriesStat
     return totals
 
 
+def made_anew(connection: Connection, states: Iterable[SeriesState], run_cuts: Mapping[str, Cuts]) -> list[SeriesState]:
+    """These series of any runs, with right totals where theirs are stale. run_cuts: by run."""
+    listed = list(states)
+    stale: defaultdict[str, list[SeriesState]] = defaultdict(list)
+    for state in listed:
+        if state.stale:
+            stale[state.run_id].append(state)
+    for run_id, some in stale.items():
+        for state, totals in zip(some, read_totals(connection, run_id, some, run_cuts[run_id]), strict=True):
+            state.totals = totals
+    return listed
+
+
 def read_last_values(
     connection: Connection, run_id: str, states: Sequence[SeriesState], run_cuts: Cuts
 ) -> list[float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1.resources_pb2 import RunStatus
 from tracker_server import limits
-from tracker_server.tokens import BadToken, PagedRequest, check_page_token, read_write_token
+from tracker_server.tokens import BadToken, PagedRequest, check_page_token, read_watch_token, read_write_token
 from tracker_server.validation.fields import (
     check_attempt,
     check_display_name,
@@ -67,6 +67,11 @@ def watch_runs(violations: Violations, request: public.WatchRunsRequest) -> None
     _check_selection(violations, "run_ids", request.run_ids, check_id, fewest=0)
     check_id(violations, "experiment_id", request.experiment_id, optional=True)
     _check_selection(violations, "metrics", request.metrics, check_name, fewest=0)
+    if request.revision:
+        try:
+            read_watch_token(request)
+        except BadToken as error:
+            violations.add("revision", f"is {shown(request.revision)}; it {error}")
 
 
 def get_metric_history(violations: Violations, request: public.GetMetricHistoryRequest) -> None:

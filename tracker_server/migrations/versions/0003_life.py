@@ -18,6 +18,9 @@ _json = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postg
 _id = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
+_NARROW = {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0}
+
+
 def upgrade() -> None:
     """Adds columns and three tables."""
     for table, columns in _columns().items():
@@ -41,8 +44,9 @@ def upgrade() -> None:
         sa.Column("run_id", _id, primary_key=True),
         sa.Column("partition", sa.Integer, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False, comment="Of the last flush that changed the run."),
+        sa.Column("left_experiments", _json, comment="Experiments that it was in, and at which revision it left each."),
         comment="Apart from runs, so that each change costs a narrow row only.",
-        postgresql_with={"fillfactor": 70},
+        postgresql_with=_NARROW,
     )
     op.create_index("series_by_name", "series", ["name", "run_id"])
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])

@@ -422,3 +422,128 @@ class PageToken(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_step", b"_step"]) -> typing.Literal["step"] | None: ...
 
 global___PageToken = PageToken
+
+@typing.final
+class WatchToken(google.protobuf.message.Message):
+    """What a revision of WatchRuns says, before encoding: what the caller has seen."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATABASE_ID_FIELD_NUMBER: builtins.int
+    REQUEST_HASH_FIELD_NUMBER: builtins.int
+    REVISIONS_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    SNAPSHOT_FIELD_NUMBER: builtins.int
+    database_id: builtins.str
+    """The database that it is of, as its table meta names it."""
+    request_hash: builtins.int
+    """A hash of which runs the request was for: a token goes on with the same ones only."""
+    @property
+    def revisions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Of each partition: all changes up to this revision have been given."""
+
+    @property
+    def position(self) -> global___WatchPosition:
+        """Where the answer ended within a partition. Unset: at the end of all."""
+
+    @property
+    def snapshot(self) -> global___SnapshotPosition:
+        """Where the answer ended within the snapshot. Unset: it is over, or there was none."""
+
+    def __init__(
+        self,
+        *,
+        database_id: builtins.str = ...,
+        request_hash: builtins.int = ...,
+        revisions: collections.abc.Iterable[builtins.int] | None = ...,
+        position: global___WatchPosition | None = ...,
+        snapshot: global___SnapshotPosition | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["position", b"position", "snapshot", b"snapshot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["database_id", b"database_id", "position", b"position", "request_hash", b"request_hash", "revisions", b"revisions", "snapshot", b"snapshot"]) -> None: ...
+
+global___WatchToken = WatchToken
+
+@typing.final
+class WatchPosition(google.protobuf.message.Message):
+    """A place among the changes of one partition, which are given by revision, then by run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    partition: builtins.int
+    """The partition."""
+    revision: builtins.int
+    """The revision of the last run looked at."""
+    run_id: builtins.str
+    """That run."""
+    def __init__(
+        self,
+        *,
+        partition: builtins.int = ...,
+        revision: builtins.int = ...,
+        run_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["partition", b"partition", "revision", b"revision", "run_id", b"run_id"]) -> None: ...
+
+global___WatchPosition = WatchPosition
+
+@typing.final
+class SnapshotPosition(google.protobuf.message.Message):
+    """A place among the runs of a snapshot, which are given newest first."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREATED_MS_FIELD_NUMBER: builtins.int
+    RUN_ID_FIELD_NUMBER: builtins.int
+    created_ms: builtins.int
+    """When the last run was created, in milliseconds; of the begin, later than any run."""
+    run_id: builtins.str
+    """That run."""
+    def __init__(
+        self,
+        *,
+        created_ms: builtins.int = ...,
+        run_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["created_ms", b"created_ms", "run_id", b"run_id"]) -> None: ...
+
+global___SnapshotPosition = SnapshotPosition
+
+@typing.final
+class ChangeNotice(google.protobuf.message.Message):
+    """Tells servers that runs have changed. It may be lost: they look for themselves from time to time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class RevisionsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    REVISIONS_FIELD_NUMBER: builtins.int
+    @property
+    def revisions(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.int]:
+        """Partitions, and the revision that each has reached."""
+
+    def __init__(
+        self,
+        *,
+        revisions: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revisions", b"revisions"]) -> None: ...
+
+global___ChangeNotice = ChangeNotice

@@ -1,0 +1,101 @@
+"""A watcher of a store, as a server has one: reads page by page from its cursor on, and remembers what it was given."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.contract.store_state import vars_of
+from tracker_server.model.records import RunChange
+from tracker_server.model.watching import Cursor, RunPosition, WatchQuery
+from tracker_server.store.store import Store
+
+EVERYTHING = WatchQuery((), "", (), 1_000)
+
+
+@dataclass
+class StoreWatcher:
+    """What it was given, and its cursor."""
+
+    store: Store
+    cursor: Cursor
+    query: WatchQuery = EVERYTHING
+    page: int = 100
+    given: list[RunChange] = field(default_factory=list)
+
+    @classmethod
+    def from_now(cls, store: Store, query: WatchQuery = EVERYTHING, page: int = 100) -> StoreWatcher:
+        """Sees what changes from here on."""
+        return cls(store, Cursor(store.revisions()), query, page)
+
+    @classmethod
+    def with_snapshot(cls, store: Store, query: WatchQuery = EVERYTHING, page: int = 100) -> StoreWatcher:
+        """Begins with what is there."""
+        return cls(store, Cursor(store.revisions(), snapshot=RunPosition(2**63 - 1, "")), query, page)
+
+    def read(self) -> bool:
+        """Reads a page; whether more follows."""
+        count = 0
+
+        def add(change: RunChange) -> bool:
+            nonlocal count
+            count += 1
+            self.given.append(change)
+            return count < self.page
+
+        progress = self.store.read_watched(self.query, self.cursor, add)
+        self.cursor = progress.cursor
+        return progress.more or progress.behind
+
+    def reconnect(self) -> None:
+        """Goes on with what a revision holds of a cursor."""
+        cursor = self.cursor
+        self.cursor = Cursor(cursor.revisions, cursor.position, cursor.snapshot)
+
+    def catch_up(self) -> list[RunChange]:
+        """Reads until there is nothing more; returns what was given meanwhile."""
+        before = len(self.given)
+        while self.read():
+            pass
+        return self.given[before:]
+
+    def check_order(self) -> None:
+        """Nothing was given twice, and of each run always something newer."""
+        seen: dict[str, int] = {}
+        for change in self.given:
+            assert change.revision > seen.get(change.run.run_id, -1), change.run.run_id
+            seen[change.run.run_id] = change.revision
+
+    def latest(self) -> dict[str, dict[str, Any]]:
+        """The last that was given of each run."""
+        return {change.run.run_id: state_of(change) for change in self.given}
+
+
+def state_of(change: RunChange) -> dict[str, Any]:
+    """What was given of a run, as values that compare."""
+    return {
+        # Signs of life are no changes.
+        "run": {name: value for name, value in vars_of(change.run).items() if name != "last_seen_ms"},
+        "metrics": {metric.name: _metric(metric) for metric in change.metrics},
+    }
+
+
+def state_in(store: Store, run_id: str) -> dict[str, Any]:
+    """The same, of a run as it is."""
+    details = store.read_run(run_id, "", 1_000)
+    return {
+        "run": {name: value for name, value in vars_of(details.run).items() if name != "last_seen_ms"},
+        "metrics": {metric.name: _metric(metric) for metric in details.metrics},
+    }
+
+
+def wandering(source: random.Random) -> int:
+    """A page size: mostly small, so that pages end everywhere."""
+    return source.choice([1, 1, 2, 3, 7, 100])
+
+
+def _metric(metric: Any) -> tuple[Any, ...]:
+    totals = metric.totals
+    # The sums depend on the order in which they were added up, by a rounding.
+    return totals.count, totals.finite_count, repr(totals.last), repr(totals.min), repr(totals.max), repr(metric.final)
