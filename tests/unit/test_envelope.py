@@ -283,3 +283,17 @@ def test_an_impossible_timestamp_is_named_or_taken_for_what_it_says(seconds: int
             decode_write(raw)
     else:
         assert decode_write(raw).body.started_ms == -2148  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["RUN", "EXPERIMENT"])
+def test_of_deletion_and_restoration_callers_say_which_was_later_and_the_server_how_long_ago(kind: str) -> None:
+    """A caller's clock may hide or show something, and never has it purged early."""
+    changes = []
+    for verb in ("DELETE", "UNDELETE"):
+        number = internal.WriteKind.Value(f"WRITE_KIND_{verb}_{kind}")
+        request = getattr(public, f"{verb.capitalize()}{kind.capitalize()}Request")()
+        request.timestamp.FromMilliseconds(7_000)
+        body = decode_write(good_write(number, payload=request.SerializeToString())).body
+        assert isinstance(body, UpdateRun | UpdateExperiment)
+        changes.append((body.changed_ms, body.fields))
+    assert changes == [(7_000, {"deleted_ms": NOW_MS}), (7_000, {"deleted_ms": None})]
