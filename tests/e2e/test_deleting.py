@@ -100,10 +100,10 @@ def purged(stub: rpc.TrackerServiceStub, request: public.GetRunRequest) -> bool:
 
 
 @pytest.mark.timeout(120)
-def test_an_experiment_is_purged_by_another_process_after_a_kill(
+def test_an_experiment_is_purged_by_hand_where_the_schedule_is_off(
     form: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """The schedule is off; the command begins where the killed one ended."""
+    """Of the full form while everything runs; of the embedded one the file must be free."""
     urls: dict[str, Any] = {}
     if form == "full":
         urls = {f"{name}_url": request.getfixturevalue(fixture) for name, fixture in _FIXTURES.items()}
