@@ -34,6 +34,7 @@ from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlit
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
+from tracker_server.store.owed_events import forgive, owe, owed
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.series_book import series_row, series_state
@@ -114,6 +115,21 @@ class Store:
         with self._snapshot() as connection:
             rows = connection.execute(select(series.c.run_id, series.c.name).where(series.c.stale).limit(limit))
             return [(run_id, name) for run_id, name in rows]
+
+    def owe_events(self, lowest: Mapping[str, int]) -> None:
+        """Notes that the ends of these runs' attempts, from the given number on, are still to be told of."""
+        with guard(), self._writer.begin() as connection:
+            owe(connection, self._bulk, lowest)
+
+    def owed_events(self, limit: int) -> tuple[list[str], Mapping[str, int]]:
+        """Ids of what is owed, and the runs concerned, each with its lowest attempt."""
+        with self._snapshot() as connection:
+            return owed(connection, limit)
+
+    def forgive_events(self, ids: Collection[str]) -> None:
+        """Notes that these have been told of."""
+        with guard(), self._writer.begin() as connection:
+            forgive(connection, ids)
 
     # ------------------------------------------------------------ compaction
 

@@ -22,7 +22,7 @@ _NARROW = {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum
 
 
 def upgrade() -> None:
-    """Adds columns and three tables."""
+    """Adds columns and tables."""
     for table, columns in _columns().items():
         for column in columns:
             op.add_column(table, column)
@@ -49,11 +49,18 @@ def upgrade() -> None:
         postgresql_with=_NARROW,
     )
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
+    op.create_table(
+        "owed_events",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("run_id", _id, nullable=False),
+        sa.Column("attempt", sa.BigInteger, nullable=False, comment="The lowest whose end may not have been told of."),
+        comment="Events that the broker did not take when they were due.",
+    )
 
 
 def downgrade() -> None:
     """Takes them away."""
-    for table in ("run_revisions", "partition_revisions", "lease_markers"):
+    for table in ("owed_events", "run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():
         for column in columns:
