@@ -24,7 +24,7 @@ stack: $(RUN_READY) ## start the full form: RabbitMQ, Redis, PostgreSQL, serve a
 	@exec $(BIN)/python -m deploy.stack $(STACK_OPTIONS)
 
 test: $(TEST_READY) lint ## lint, then run all tests against real servers that they start and stop themselves
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(PYTEST_OPTIONS)
 
 lint: $(TEST_READY) ## check style, types and the contract
 	@$(BIN)/ruff check

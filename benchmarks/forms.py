@@ -67,6 +67,21 @@ def embedded() -> Iterator[Form]:
 
 
 @contextmanager
+def other_consumer(form: Form, **settings: str) -> Iterator[None]:
+    """A consumer with these settings (without TRACKER_, in lower case) in place of the full form's own."""
+    own = form.deployment.consumer
+    own.terminate()
+    own.wait()
+    other = form.deployment.add("consume", **settings).start()
+    try:
+        yield
+    finally:
+        other.terminate()
+        other.wait()
+        own.start()
+
+
+@contextmanager
 def _directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="tracker-bench-", ignore_cleanup_errors=True) as name:
         path = Path(name)

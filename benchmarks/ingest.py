@@ -1,8 +1,9 @@
 """Points a second from a client's first request until a read has all of them, each counted.
 
-`python -m benchmarks.ingest ADDRESS RUN COLUMNS STEPS POINTS` is the client: a process of its own that makes columnar
+`python -m benchmarks.ingest ADDRESS RUN COLUMNS STEPS POINTS VALUES` is the client: a process of its own that makes columnar
 requests, keeps several in flight, closes its writer, and prints how long it took until the last was acknowledged and
-until a read that waits for all of them had them.
+until a read that waits for all of them had them. VALUES: pattern, which costs the client next to nothing, or noise, which
+is made anew from steps and columns where it is to be compared (noise.py).
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import grpc
 import numpy as np
 
 from benchmarks.forms import Form
+from benchmarks.noise import noise
 from tests.e2e.processes import ROOT
+from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as calls
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
+from tracker_client import TrackerClient
 from tracker_client.channel import open_channel
 from tracker_client.endpoint import endpoint
 from tracker_client.journal.frames import Identity
@@ -30,6 +34,7 @@ from tracker_client.sender.encode import encode_points
 
 _IN_FLIGHT = 8
 _SECONDS = 120.0
+Values: TypeAlias = Literal["pattern", "noise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +50,40 @@ def measure(form: Form, columns: int, steps: int, points: int) -> Rate:
     return fill(form, f"bench-{columns}x{steps}-{uuid.uuid4().hex[:8]}", columns, steps, points)
 
 
-def fill(form: Form, run_id: str, columns: int, steps: int, points: int) -> Rate:
+def fill(form: Form, run_id: str, columns: int, steps: int, points: int, values: Values = "pattern") -> Rate:
     """The same for a run of that name."""
-    with client(form, run_id, columns, steps, points) as process:
-        printed, complaints = process.communicate(timeout=600)
+    with client(form, run_id, columns, steps, points, values) as process:
+        return finished(process, points)
+
+
+def client(
+    form: Form, run_id: str, columns: int, steps: int, points: int, values: Values = "pattern"
+) -> subprocess.Popen[str]:
+    """The client: its first line says how long it took until all was acknowledged."""
+    numbers = map(str, (columns, steps, points))
+    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *numbers, values]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=form.deployment.environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def finished(process: subprocess.Popen[str], points: int) -> Rate:
+    """Waits for the client's end; raises AssertionError when not exactly so many points are stored."""
+    printed, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints
     acknowledged, readable, stored = map(float, printed.split())
     assert stored == points, f"{stored:.0f} of {points} points are stored"
     return Rate(points / acknowledged, points / readable)
 
 
-def client(form: Form, run_id: str, columns: int, steps: int, points: int) -> subprocess.Popen[str]:
-    """The client: its first line says how long it took until all was acknowledged."""
-    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *map(str, (columns, steps, points))]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=form.deployment.environment, stdout=pipe, stderr=pipe, text=True)
+def complete(form: Form, run_id: str) -> None:
+    """Ends a run: what its small chunks have been waiting for. Returns when that is stored."""
+    with TrackerClient(form.address, timeout=_SECONDS) as service:
+        request = calls.RunCompletedRequest(run_id=run_id, attempt=1, status=data.RUN_STATUS_COMPLETED)
+        token = service.run_completed(request).write_token
+        assert service.get_run(run_id, write_tokens=[token]).run.status == data.RUN_STATUS_COMPLETED
 
 
-def main(address: str, run_id: str, columns: int, steps: int, points: int) -> None:
+def main(address: str, run_id: str, columns: int, steps: int, points: int, *, noisy: bool) -> None:
     """The client."""
     identity = Identity(run_id, str(uuid.uuid4()), 1, address)
     names = tuple(f"metric/{number}" for number in range(columns))
@@ -75,7 +96,7 @@ def main(address: str, run_id: str, columns: int, steps: int, points: int) -> No
         calls_under_way = []
         began = time.perf_counter()
         for sequence in range(1, count + 1):
-            request = _request(identity, names, sequence, steps)
+            request = _request(identity, names, sequence, steps, noisy=noisy)
             slots.acquire()
             call = send.future(request, timeout=_SECONDS)
             call.add_done_callback(lambda _: slots.release())
@@ -92,14 +113,18 @@ def main(address: str, run_id: str, columns: int, steps: int, points: int) -> No
     print(readable, stored)
 
 
-def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: int) -> bytes:
+def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: int, *, noisy: bool) -> bytes:
     """As the sender makes them: rows of step, time and values."""
     table = np.empty((steps, len(names) + 2), np.int64)
     table[:, 0] = np.arange((sequence - 1) * steps, sequence * steps)
     table[:, 1] = 1_700_000_000_000 + table[:, 0] * 137
-    table[:, 2:] = ((table[:, 0:1] * 0.37) % 1.0 + np.arange(len(names))).view(np.int64)
+    if noisy:
+        for column in range(len(names)):
+            table[:, 2 + column] = noise(table[:, 0], column).view(np.int64)
+    else:
+        table[:, 2:] = ((table[:, 0:1] * 0.37) % 1.0 + np.arange(len(names))).view(np.int64)
     return encode_points(identity, Batch(sequence, 1, {0: Rows(names, [table.tobytes()])}), replay=False)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), noisy=sys.argv[6] == "noise")

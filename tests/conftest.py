@@ -1,4 +1,7 @@
-"""Real servers for the tests: each started once in a session, when first asked for; a fresh corner of it for each test."""
+"""Real servers for the tests: each started once in a session, when first asked for; a fresh corner of it for each test.
+
+With several workers (pytest-xdist) each has a session, and so servers, of its own: none stops what another still uses.
+"""
 
 import itertools
 import os
@@ -6,20 +9,32 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pika
 import pytest
+from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
+from tests.schedule import FileSchedule
 from tracker_server.broker.topology import SETTLED
 
 # grpc's fork handlers abort the child when calls are under way, and starting a server's tool as another user forks.
 # Read when grpc is first imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
+# A busy machine takes longer for an example than Hypothesis would allow it.
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
+
 _redis_numbers = itertools.cycle(range(1, 16))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSchedule | None:
+    """Which worker runs what. A command line that asks for another way than by file gets it."""
+    return FileSchedule(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +79,13 @@ def postgresql(servers_directory: Path) -> Iterator[PostgreSQL]:
 @pytest.fixture
 def amqp_url(rabbitmq: RabbitMQ) -> Iterator[str]:
     """An empty virtual host of the session's RabbitMQ, gone after the test. Nobody kills that one, so queues are used at once."""
+    with settled_vhost(rabbitmq) as url:
+        yield url
+
+
+@contextmanager
+def settled_vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """An empty virtual host in which new queues need no rest: for a RabbitMQ that nobody kills."""
     name = f"test-{uuid.uuid4().hex}"
     url = rabbitmq.add_vhost(name)
     with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:

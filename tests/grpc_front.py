@@ -43,7 +43,8 @@ class FakeReads:
         name = request.DESCRIPTOR.name.replace("Request", "Response")
         return getattr(public, name)()
 
-    get_summary = get_run = list_experiments = list_runs = get_metric_history = get_dashboard_stats = _read
+    get_summary = get_run = list_experiments = list_runs = list_metrics = _read
+    get_metric_history = get_dashboard_stats = _read
 
 
 class FakeWatches:

@@ -14,7 +14,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from tracker.v1 import tracker_service_pb2 as messages
-from tracker.v1.resources_pb2 import Experiment, MetricSeries, Run, RunStatus
+from tracker.v1.resources_pb2 import Experiment, ListedMetric, MetricSeries, MetricSummary, Run, RunMetrics, RunStatus
 from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 from tracker_client.call_attempts import Attempts, checked_timeout
 from tracker_client.channel import open_aio_channel
@@ -113,6 +113,44 @@ class AsyncTrackerClient:
         """Changes an experiment; makes it if it is not there."""
         return await self._call(self._stub.UpdateExperiment, request, timeout)
 
+    async def rewind_run(
+        self, request: messages.RewindRunRequest, *, timeout: float | None = None
+    ) -> messages.RewindRunResponse:
+        """Goes on from a checkpoint: a new attempt, and what earlier ones logged beyond it is superseded. Safe to retry when
+        it names its attempt and bears the pair.
+        """
+        return await self._call(self._stub.RewindRun, request, timeout)
+
+    async def stop_run(
+        self, request: messages.StopRunRequest, *, timeout: float | None = None
+    ) -> messages.StopRunResponse:
+        """Asks a run to stop, or takes that back; its next heartbeat is told."""
+        return await self._call(self._stub.StopRun, request, timeout)
+
+    async def delete_run(
+        self, request: messages.DeleteRunRequest, *, timeout: float | None = None
+    ) -> messages.DeleteRunResponse:
+        """Hides a run at once; it can be restored for a while."""
+        return await self._call(self._stub.DeleteRun, request, timeout)
+
+    async def undelete_run(
+        self, request: messages.UndeleteRunRequest, *, timeout: float | None = None
+    ) -> messages.UndeleteRunResponse:
+        """Restores a deleted run."""
+        return await self._call(self._stub.UndeleteRun, request, timeout)
+
+    async def delete_experiment(
+        self, request: messages.DeleteExperimentRequest, *, timeout: float | None = None
+    ) -> messages.DeleteExperimentResponse:
+        """Hides an experiment and its runs at once; they can be restored for a while."""
+        return await self._call(self._stub.DeleteExperiment, request, timeout)
+
+    async def undelete_experiment(
+        self, request: messages.UndeleteExperimentRequest, *, timeout: float | None = None
+    ) -> messages.UndeleteExperimentResponse:
+        """Restores a deleted experiment."""
+        return await self._call(self._stub.UndeleteExperiment, request, timeout)
+
     async def get_summary(
         self, experiment_id: str, *, write_tokens: Iterable[str] = (), timeout: float | None = None
     ) -> messages.GetSummaryResponse:
@@ -124,20 +162,35 @@ class AsyncTrackerClient:
         return whole
 
     async def get_run(
-        self, run_id: str, *, write_tokens: Iterable[str] = (), timeout: float | None = None
+        self,
+        run_id: str,
+        *,
+        show_deleted: bool = False,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> messages.GetRunResponse:
-        """A run, its attempts, all of its metrics, and whether everything has arrived. Raises NotFound."""
-        request = messages.GetRunRequest(run_id=run_id, write_tokens=write_tokens)
+        """A run, its attempts, all of its metrics, and whether everything has arrived. Raises NotFound.
+
+        show_deleted: a deleted one too, as long as it can be restored.
+        """
+        request = messages.GetRunRequest(run_id=run_id, show_deleted=show_deleted, write_tokens=write_tokens)
         whole = await self._call(self._stub.GetRun, request, timeout)
         while turn(request, whole):
             add_page(whole, await self._call(self._stub.GetRun, request, timeout))
         return whole
 
     async def list_experiments(
-        self, *, page_size: int = 0, write_tokens: Iterable[str] = (), timeout: float | None = None
+        self,
+        *,
+        show_deleted: bool = False,
+        page_size: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> AsyncIterator[Experiment]:
-        """All experiments, newest first."""
-        request = messages.ListExperimentsRequest(page_size=page_size, write_tokens=write_tokens)
+        """All experiments, newest first. show_deleted: deleted ones too, as long as they can be restored."""
+        request = messages.ListExperimentsRequest(
+            show_deleted=show_deleted, page_size=page_size, write_tokens=write_tokens
+        )
         async for page in self._pages(self._stub.ListExperiments, request, timeout):
             for experiment in page.experiments:
                 yield experiment
@@ -147,17 +200,75 @@ class AsyncTrackerClient:
         experiment_id: str = "",
         *,
         statuses: Iterable[RunStatus.ValueType] = (),
+        filter: str = "",  # noqa: A002  # as the contract calls it
+        order_by: str = "",
+        show_deleted: bool = False,
         page_size: int = 0,
         write_tokens: Iterable[str] = (),
         timeout: float | None = None,
     ) -> AsyncIterator[Run]:
-        """Runs, newest first: of one experiment, or of all; with one of these statuses, or with any."""
+        """Runs of one experiment, or of all; with one of these statuses, or with any; newest first.
+
+        filter: only those that meet a condition; order_by: in another order; see docs/finding.md. show_deleted: deleted
+        ones too, as long as they can be restored.
+        """
         request = messages.ListRunsRequest(
-            experiment_id=experiment_id, statuses=statuses, page_size=page_size, write_tokens=write_tokens
+            experiment_id=experiment_id,
+            statuses=statuses,
+            filter=filter,
+            order_by=order_by,
+            show_deleted=show_deleted,
+            page_size=page_size,
+            write_tokens=write_tokens,
         )
         async for page in self._pages(self._stub.ListRuns, request, timeout):
             for run in page.runs:
                 yield run
+
+    async def list_runs_with_metrics(
+        self,
+        metrics: Iterable[str],
+        experiment_id: str = "",
+        *,
+        statuses: Iterable[RunStatus.ValueType] = (),
+        filter: str = "",  # noqa: A002  # as the contract calls it
+        order_by: str = "",
+        show_deleted: bool = False,
+        page_size: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> AsyncIterator[tuple[Run, dict[str, MetricSummary]]]:
+        """Runs as list_runs gives them, each with the summaries of those of these metrics (at most 100) that it has."""
+        request = messages.ListRunsRequest(
+            experiment_id=experiment_id,
+            statuses=statuses,
+            filter=filter,
+            order_by=order_by,
+            show_deleted=show_deleted,
+            metrics=metrics,
+            page_size=page_size,
+            write_tokens=write_tokens,
+        )
+        async for page in self._pages(self._stub.ListRuns, request, timeout):
+            for run, own in zip(page.runs, page.run_metrics or [RunMetrics()] * len(page.runs), strict=True):
+                yield run, {metric.name: metric for metric in own.metrics}
+
+    async def list_metrics(
+        self,
+        experiment_id: str = "",
+        *,
+        prefix: str = "",
+        page_size: int = 0,
+        write_tokens: Iterable[str] = (),
+        timeout: float | None = None,
+    ) -> AsyncIterator[ListedMetric]:
+        """The metrics of an experiment, or of all, whose names begin with the prefix, sorted by name."""
+        request = messages.ListMetricsRequest(
+            experiment_id=experiment_id, prefix=prefix, page_size=page_size, write_tokens=write_tokens
+        )
+        async for page in self._pages(self._stub.ListMetrics, request, timeout):
+            for metric in page.metrics:
+                yield metric
 
     async def iter_metric_history(
         self,
@@ -166,6 +277,7 @@ class AsyncTrackerClient:
         *,
         min_step: int | None = None,
         max_step: int | None = None,
+        attempt: int | None = None,
         page_size: int = 0,
         write_tokens: Iterable[str] = (),
         timeout: float | None = None,
@@ -173,10 +285,16 @@ class AsyncTrackerClient:
         """Every point of these metrics of these runs, as it comes: one page in memory at a time.
 
         Steps are inclusive. A series comes in as many parts as it takes, one after the other; one without points comes
-        once, empty.
+        once, empty. attempt: all points of this attempt, those that a newer one has superseded included, and no others.
         """
         request = history_request(
-            run_ids, metrics, min_step=min_step, max_step=max_step, page_size=page_size, write_tokens=write_tokens
+            run_ids,
+            metrics,
+            min_step=min_step,
+            max_step=max_step,
+            attempt=attempt,
+            page_size=page_size,
+            write_tokens=write_tokens,
         )
         async for page in self._pages(self._stub.GetMetricHistory, request, timeout):
             for part in page.series:
@@ -190,15 +308,23 @@ class AsyncTrackerClient:
         min_step: int | None = None,
         max_step: int | None = None,
         max_points: int = 0,
+        attempt: int | None = None,
         write_tokens: Iterable[str] = (),
         timeout: float | None = None,
     ) -> list[Series]:
         """Points of these metrics of these runs as arrays: a series for every run and metric, in this order.
 
         Steps are inclusive. max_points: at most so many a series (4 to 10,000), so that no peak disappears; 0: all.
+        attempt: all points of this attempt, those that a newer one has superseded included, and no others.
         """
         request = history_request(
-            run_ids, metrics, min_step=min_step, max_step=max_step, max_points=max_points, write_tokens=write_tokens
+            run_ids,
+            metrics,
+            min_step=min_step,
+            max_step=max_step,
+            max_points=max_points,
+            attempt=attempt,
+            write_tokens=write_tokens,
         )
         builder = SeriesBuilder()
         async for page in self._pages(self._stub.GetMetricHistory, request, timeout):

@@ -170,7 +170,7 @@ class Keeper:
         return _close_batches(writer, duties, now)
 
     def _allocate(self, writer: JournalWriter, duties: _Duties, now: float) -> None:
-        while now >= duties.allocate_after and (wanted := writer.next_segment()) is not None:
+        while now >= duties.allocate_after and (wanted := writer.supply.wanted()) is not None:
             taken = sum(folder.size() for folder in list_folders(self.directory))
             # Small journals have small segments: one can be deleted only as a whole.
             size = max(segment_size(1), min(segment_size(wanted[1]), self._journal_bytes // SMALLEST_SHARE))
@@ -182,7 +182,7 @@ class Keeper:
                 )
                 return
             try:
-                writer.allocate(size)
+                writer.supply.make(size)
             except OSError as error:
                 duties.allocate_after = now + _RETRY_SECONDS
                 self._trouble(

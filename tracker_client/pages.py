@@ -11,6 +11,7 @@ PagedRequest: TypeAlias = (
     | messages.GetRunRequest
     | messages.ListExperimentsRequest
     | messages.ListRunsRequest
+    | messages.ListMetricsRequest
     | messages.GetMetricHistoryRequest
 )
 """A request that is answered page by page."""
@@ -19,6 +20,7 @@ PagedResponse: TypeAlias = (
     | messages.GetRunResponse
     | messages.ListExperimentsResponse
     | messages.ListRunsResponse
+    | messages.ListMetricsResponse
     | messages.GetMetricHistoryResponse
 )
 """A page."""

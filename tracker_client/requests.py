@@ -82,6 +82,8 @@ def run_changes(
     artifacts: object = None,
     name: object = "",
     notes: object = "",
+    group: object = "",
+    parent: object = "",
 ) -> calls.RunChanges:
     """Changes of a run, each as it can be sent."""
     return calls.RunChanges(
@@ -91,6 +93,30 @@ def run_changes(
         artifacts=texts(artifacts),
         name=label(name),
         notes=notes_text(notes),
+        group=label(group),
+        parent_run_id=label(parent),
+    )
+
+
+GOALS: Final[Mapping[str, data.MetricGoal.ValueType]] = {
+    "": data.METRIC_GOAL_UNSPECIFIED,
+    "minimize": data.METRIC_GOAL_MINIMIZE,
+    "maximize": data.METRIC_GOAL_MAXIMIZE,
+}
+"""What a metric is to become, by the name that callers use."""
+
+
+def metric_definition(
+    name: object, goal: object, x: object, unit: object, description: object
+) -> data.MetricDefinition:
+    """What a metric means, as it can be sent. Raises ValueError for no name, or another goal."""
+    if goal not in GOALS:
+        raise ValueError(f"goal is {goal!r}; it must be 'minimize' or 'maximize', or empty")
+    named = label(name)
+    if not named:
+        raise ValueError("define_metric() was given no name")
+    return data.MetricDefinition(
+        name=named, goal=GOALS[str(goal)], x_metric=label(x), unit=label(unit), description=notes_text(description)
     )
 
 

@@ -114,6 +114,10 @@ def _has_pair(request: Any) -> bool:
     return bool(request.writer_id and request.sequence)
 
 
+def _has_pair_and_attempt(request: Any) -> bool:
+    return _has_pair(request) and bool(request.attempt)
+
+
 def _has_run(request: Any) -> bool:
     return bool(request.run_id)
 
@@ -126,6 +130,13 @@ _REPEATABLE: Final[Mapping[str, Callable[[Any], bool]]] = {
     "RunCompletedRequest": _has_pair,
     "UpdateRunRequest": _has_pair,
     "UpdateExperimentRequest": _has_pair,
+    # Without an attempt the server makes one, another for each sending.
+    "RewindRunRequest": _has_pair_and_attempt,
+    "StopRunRequest": _has_pair,
+    "DeleteRunRequest": _has_pair,
+    "UndeleteRunRequest": _has_pair,
+    "DeleteExperimentRequest": _has_pair,
+    "UndeleteExperimentRequest": _has_pair,
     "CloseWriterRequest": _always,
     "HeartbeatRequest": _always,
 }

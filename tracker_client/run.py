@@ -27,7 +27,9 @@ _STATUSES: Final[Mapping[str, data.RunStatus.ValueType]] = {
     "preempted": data.RUN_STATUS_PREEMPTED,
 }
 _ERROR: Final = "error"
-"""Metadata key of what ended a run."""
+"""Metadata key of what ended a run, for readers that do not know of its reason."""
+_DEFAULT_EXPERIMENT: Final = "default"
+"""Where a run is that names none."""
 
 
 class Run:
@@ -44,6 +46,8 @@ class Run:
         self._sent = False
         self._write_token = ""
         self._on_finish: list[Callable[[str], None]] = []
+        self._going_on_at = 0
+        """The first step after a rewind."""
         self.id = journal.run_id
         """Its id; of the caller or made by init."""
         self.experiment = experiment
@@ -135,6 +139,40 @@ class Run:
         """Where its journals are; None when nothing is kept."""
         return self._journal.directory
 
+    def rewind(self, step: int) -> None:
+        """Goes on from the checkpoint of a step: what earlier attempts have logged beyond it is superseded, in every metric.
+
+        It is kept, and read by attempt only. The next `log` without a step gets the one after it. To be called before
+        anything beyond the step is logged: points of this very attempt stay. step: -1 where nothing is to stay.
+        """
+        if self._finished:
+            return self._mistake(f"rewind() was called after run {self.id} had finished; it is not sent")
+        try:
+            last = values.clean_step(step)
+        except Exception as problem:  # noqa: BLE001 - a step may be anything
+            return self._reporter.mistake_is(problem)
+        if last == values.MAX_STEP:
+            return self._mistake(f"rewind() was given step {last}; nothing lies beyond that")
+        if not self.attempt:
+            return self._mistake("rewind() needs an attempt: points of attempt 0 would be superseded by it as well")
+        logged = self._journal.next_step()
+        if logged > last + 1 and logged != self._going_on_at:
+            self._mistake(
+                f"rewind({last}) was called after step {logged - 1} was logged; what this attempt has logged stays. "
+                "Finish the run and init it again to supersede that too"
+            )
+        self._going_on_at = last + 1
+        self._journal.go_on_from(last)
+        if not self.leads:
+            return None
+        request = calls.RewindRunRequest(
+            run_id=self.id,
+            step=last,
+            attempt=self.attempt,
+            timestamp=requests.timestamp(int(clock.time() * 1000)),
+        )
+        return self._journal.send(Method.REWIND_RUN, request)
+
     def set_name(self, name: str) -> None:
         """A name for people, at most 256 characters."""
         self._change(lambda: requests.run_changes(name=name))
@@ -155,6 +193,50 @@ class Run:
             return requests.run_changes(artifacts={name: where})
 
         self._change(changes)
+
+    def add_tags(self, *tags: str) -> None:
+        """Gives it more labels; those that it has stay."""
+        added = requests.tag_list(tags)
+        if added and self._change(lambda: requests.run_changes(tags=added), paths=_tag_paths(added)):
+            self._tags = tuple(dict.fromkeys([*self._tags, *added]))
+
+    def remove_tags(self, *tags: str) -> None:
+        """Takes labels away from it, whoever gave them."""
+        removed = requests.tag_list(tags)
+        if removed and self._change(requests.run_changes, paths=_tag_paths(removed)):
+            self._tags = tuple(tag for tag in self._tags if tag not in removed)
+
+    def set_group(self, group: str, *, parent: str | None = None) -> None:
+        """A name that it shares with the runs it belongs with. parent: the run that it is a part of; None: as it was."""
+        paths = ("group",) if parent is None else ("group", "parent_run_id")
+        self._change(lambda: requests.run_changes(group=group, parent=parent or ""), paths)
+
+    def define_metric(
+        self,
+        name: str,
+        *,
+        goal: Literal["minimize", "maximize", ""] = "",
+        x: str = "",
+        unit: str = "",
+        description: str = "",
+    ) -> None:
+        """Says what a metric means, for all runs of the experiment.
+
+        name: of the metric; or the beginning of several and "*". goal: which of two values is the better one. x: the
+        metric that is its x axis; empty: the step.
+        """
+        if self._finished:
+            return self._mistake(f"run {self.id} has finished; what is defined afterwards is not sent")
+        try:
+            definition = requests.metric_definition(name, goal, x, unit, description)
+        except Exception as error:  # noqa: BLE001 - what it was given may be anything
+            return self._reporter.mistake_is(error)
+        request = calls.UpdateExperimentRequest(
+            experiment_id=self.experiment or _DEFAULT_EXPERIMENT,
+            changes=calls.ExperimentChanges(metric_definitions=[definition]),
+            timestamp=requests.timestamp(int(clock.time() * 1000)),
+        )
+        return self._journal.send(Method.UPDATE_EXPERIMENT, request)
 
     def keep_tags(self, tags: Iterable[str]) -> None:
         """Labels that have been sent with the start already."""
@@ -222,6 +304,7 @@ class Run:
             metadata=requests.texts({_ERROR: error} if error else {}),
             timestamp=requests.timestamp(int(clock.time() * 1000)),
             attempt=self.attempt,
+            reason=requests.notes_text(error),
         )
         self._journal.send(Method.RUN_COMPLETED, request)
 
@@ -270,3 +353,7 @@ class Run:
 
     def _mistake(self, message: str, kind: type[Exception] = ValueError, key: str | None = None) -> None:
         self._reporter.mistake_is(kind(message), key)
+
+
+def _tag_paths(tags: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"tags.{tag}" for tag in tags)

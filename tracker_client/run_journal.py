@@ -82,6 +82,12 @@ class RunJournal:
         """The step of a row that is given none."""
         return 0 if self.writer is None else self.writer.next_step
 
+    def go_on_from(self, step: int) -> None:
+        """The next row that is given no step gets the one after this."""
+        writer = self.open()
+        if writer is not None:
+            writer.next_step = step + 1
+
     def append_apart(self, metrics: Mapping[str, object], step: int, time_ms: int) -> None:
         """A row that leaves the default step of the next one as it is, see JournalWriter.append_apart."""
         writer = self.open()

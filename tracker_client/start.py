@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -37,8 +37,11 @@ def init(
     tags: Iterable[str] = (),
     notes: str = "",
     metadata: Mapping[str, object] | None = None,
+    group: str = "",
+    parent: str = "",
     run_id: str = "",
     resume: Literal["must", "allow", "never"] = "allow",
+    rewind_to: int | None = None,
     attempt: int | None = None,
     rank: int | None = None,
     server: str | None = None,
@@ -52,8 +55,10 @@ def init(
     """Starts a run, or a new attempt of one. Waits for no server, and works the same when there is none.
 
     experiment, run_id: [A-Za-z0-9._-], at most 128 characters; without a run_id one is made. config: a dict (nested,
-    typed), a dataclass or a namespace. resume: "must" and "never" ask the server whether the run is there, for a few
-    seconds at most. attempt, rank: for several processes of one run, see docs/client.md. server, api_key, directory,
+    typed), a dataclass or a namespace. group: a name that it shares with the runs it belongs with (folds, seeds);
+    parent: the id of the run that it is a part of (a sweep). resume: "must" and "never" ask the server whether the run is
+    there, for a few seconds at most. rewind_to: the step of the checkpoint that it goes on from, see Run.rewind. attempt,
+    rank: for several processes of one run, see docs/client.md. server, api_key, directory,
     mode: in place of TRACKER_SERVER, TRACKER_API_KEY, TRACKER_DIR, TRACKER_MODE. capture: what to record of where the
     run runs (git, host, process, packages, system), all or none; system_seconds: between two samples of system
     metrics. on_error: "raise" has mistakes in the use of this library raised (ValueError, TypeError); by default each
@@ -83,7 +88,9 @@ def init(
         )
         run = Run(journal, reporter, experiment=experiment, leads=not shared or place.rank == 0)
         if run.leads:
-            _send_start(run, journal, config, name, tags, notes, metadata, reporter)
+            _send_start(run, journal, _Given(config, name, tags, notes, metadata, group, parent), reporter)
+        if rewind_to is not None:
+            run.rewind(rewind_to)
         if shared:
             _leave_completed(run, journal, place)
         exits.add(run)
@@ -177,27 +184,33 @@ def _leave_completed(run: Run, journal: RunJournal, place: Place) -> None:
     run.before_finish(leave)
 
 
-def _send_start(
-    run: Run,
-    journal: RunJournal,
-    config: object,
-    name: str,
-    tags: Iterable[str],
-    notes: str,
-    metadata: Mapping[str, object] | None,
-    reporter: Reporter,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a script says of its run, not looked at yet."""
+
+    config: object
+    name: str
+    tags: Iterable[str]
+    notes: str
+    metadata: Mapping[str, object] | None
+    group: str
+    parent: str
+
+
+def _send_start(run: Run, journal: RunJournal, given: _Given, reporter: Reporter) -> None:
     request = calls.StartRunRequest(
         run_id=run.id,
         experiment_id=run.experiment,
-        name=_tried(lambda: requests.label(name), "", reporter),
-        tags=_tried(lambda: requests.tag_list(tags), list[str](), reporter),
-        metadata=_tried(lambda: requests.texts(metadata or {}), dict[str, str](), reporter),
+        name=_tried(lambda: requests.label(given.name), "", reporter),
+        tags=_tried(lambda: requests.tag_list(given.tags), list[str](), reporter),
+        metadata=_tried(lambda: requests.texts(given.metadata or {}), dict[str, str](), reporter),
+        group=_tried(lambda: requests.label(given.group), "", reporter),
+        parent_run_id=_id("parent", given.parent, reporter),
         attempt=run.attempt,
         timestamp=requests.timestamp(time.time_ns() // 1_000_000),
     )
-    if config is not None:
-        made = _tried(lambda: requests.config_message(config), None, reporter)
+    if given.config is not None:
+        made = _tried(lambda: requests.config_message(given.config), None, reporter)
         if made is not None:
             request.config.CopyFrom(made[0])
             run.config.keep(from_config(made[0]))
@@ -205,5 +218,5 @@ def _send_start(
                 reporter.warn(requests.sent_as_text(made[1]))
     run.keep_tags(request.tags)
     journal.send(Method.START_RUN, request)
-    if notes:
-        run.set_notes(notes)
+    if given.notes:
+        run.set_notes(given.notes)

@@ -12,7 +12,7 @@ from tracker_client.journal.schema import check_names
 
 _DEEPEST: Final = 32
 _MIN_STEP: Final = -(2**63)
-_MAX_STEP: Final = 2**63 - 1
+MAX_STEP: Final = 2**63 - 1
 _MIN_TIME_MS: Final = -62_135_596_800_000
 _MAX_TIME_MS: Final = 253_402_300_799_999
 """Years 1 to 9999: what servers take."""
@@ -64,7 +64,7 @@ def clean_step(step: object) -> int:
         whole = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except Exception:  # noqa: BLE001 - of somebody else's making, it may raise anything
         raise ValueError(f"step is {_shown(step)} of type {_type_name(step)}; it must be a whole number") from None
-    if not _MIN_STEP <= whole <= _MAX_STEP:
+    if not _MIN_STEP <= whole <= MAX_STEP:
         raise ValueError(f"step is {_shown(whole)}; it must fit into 64 bits")
     return whole
 

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property
 
+from tracker_server import limits
 from tracker_server.broker.announcements import RabbitAnnouncements
 from tracker_server.broker.change_feed import RabbitChangeFeed
 from tracker_server.broker.memory import MemoryBroker
@@ -15,6 +16,7 @@ from tracker_server.cache.memory import MemoryCache
 from tracker_server.cache.redis import RedisCache
 from tracker_server.config import Settings
 from tracker_server.consumer.batch import BatchLimits
+from tracker_server.ingest import IngestLimits
 from tracker_server.invalidation import INTERVAL_SECONDS
 from tracker_server.notices import MemoryChanges
 from tracker_server.ports import Assignment, Cache, ChangeFeed, ChangeNotices, Events, Publisher, Subscriber
@@ -88,6 +90,13 @@ class Parts:
         settings = self.settings
         seconds = 0.0 if settings.broker_is_memory else settings.flush_seconds
         return BatchLimits(settings.flush_points, settings.flush_bytes, seconds)
+
+    @property
+    def ingest_limits(self) -> IngestLimits:
+        """How much a server takes on. In one process messages cost nothing: each goes at once, and the consumer gathers."""
+        if self.settings.broker_is_memory:
+            return IngestLimits(publishes_in_flight=limits.MAX_OUTSTANDING_WRITES)
+        return IngestLimits()
 
     @property
     def bump_interval_seconds(self) -> float:

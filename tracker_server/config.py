@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         description="How often a consumer renews its registration and looks at its share of partitions.",
     )
     broker_heartbeat_seconds: int = Field(10, ge=1, le=600, description="AMQP heartbeat.")
+    lease_seconds: int = Field(
+        limits.LEASE_SECONDS,
+        ge=4,
+        le=86_400,
+        description="How long a run counts as alive after a sign of life. The same for all servers and consumers.",
+    )
     log_format: str = Field("console", pattern="^(console|json)$", description="console or json.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
 

@@ -289,7 +289,7 @@ def _lease_marker(raw: internal.Write) -> writes.LeaseMarker:
     marker = internal.LeaseMarker.FromString(raw.payload)
     _check_id("server", marker.server_id)
     _check(marker.partition >= 0, f"partition {marker.partition}")
-    return writes.LeaseMarker(marker.server_id, marker.partition)
+    return writes.LeaseMarker(marker.server_id, marker.partition, marker.interrupted)
 
 
 def _changes(

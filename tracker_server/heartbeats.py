@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tracker.v1 import tracker_service_pb2 as public
-from tracker_server import limits
 from tracker_server.errors import TrackerError
 from tracker_server.identity import Identity
 from tracker_server.ingest import Ingest
+from tracker_server.model.leases import DEFAULT_LEASE, Lease
 
 MAX_REMEMBERED_RUNS: Final = 100_000
 """Attempts of runs whose last heartbeat is remembered: some 30 MB."""
@@ -27,7 +27,7 @@ class StopFlags(Protocol):
 class Heartbeats:
     """Takes heartbeats. All calls on the event loop.
 
-    Of each attempt of a run at most one in SEEN_GRANULARITY_MS becomes a write: the ranks of a large job all send
+    Of each attempt of a run at most one in Lease.seen_granularity_ms becomes a write: the ranks of a large job all send
     them. A broker that is out of reach is no reason for a run to be told anything, until so long has passed that its
     lease is in danger.
     """
@@ -37,12 +37,15 @@ class Heartbeats:
         ingest: Ingest,
         identity: Identity,
         stop_flags: StopFlags,
+        lease: Lease = DEFAULT_LEASE,
         monotonic: Callable[[], float] = time.monotonic,
         max_remembered_runs: int = MAX_REMEMBERED_RUNS,
     ) -> None:
         self._ingest = ingest
         self._identity = identity
         self._stop_flags = stop_flags
+        self._lease = lease
+        self._interval_seconds = lease.seen_granularity_ms / 1000
         self._monotonic = monotonic
         self._max_remembered_runs = max_remembered_runs
         self._pulses: OrderedDict[tuple[str, int], _Pulse] = OrderedDict()
@@ -55,10 +58,10 @@ class Heartbeats:
         """
         now = self._monotonic()
         pulse = self._pulse(request.run_id, request.attempt, now)
-        if now - pulse.tried >= _INTERVAL_SECONDS:
+        if now - pulse.tried >= self._interval_seconds:
             await self._write(request, pulse, now, timeout)
         return public.HeartbeatResponse(
-            stop_requested=self._stop_flags.stop_requested(request.run_id), lease_seconds=limits.LEASE_SECONDS
+            stop_requested=self._stop_flags.stop_requested(request.run_id), lease_seconds=self._lease.seconds
         )
 
     async def _write(self, request: public.HeartbeatRequest, pulse: _Pulse, now: float, timeout: float | None) -> None:
@@ -68,7 +71,7 @@ class Heartbeats:
             await self._ingest.submit(self._identity.stamp(request), timeout)
             written = True
         except TrackerError as error:
-            if error.retry_after is None or now - pulse.accepted > limits.LEASE_SECONDS / 2:
+            if error.retry_after is None or now - pulse.accepted > self._lease.seconds / 2:
                 raise
         finally:
             if written:
@@ -98,5 +101,4 @@ class _Pulse:
         self.tried = _NEVER
 
 
-_INTERVAL_SECONDS: Final = limits.SEEN_GRANULARITY_MS / 1000
 _NEVER: Final = float("-inf")

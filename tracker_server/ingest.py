@@ -57,6 +57,13 @@ class Ingest:
         """Writes that are neither confirmed nor given up."""
         return self._writes
 
+    def turned_away(self, partition: int) -> int:
+        """How many writes of a partition were refused so far, or could not be sent, though they might be taken later.
+
+        Those that reached no message for want of time do not count: how much of it there is, callers say.
+        """
+        return self._lanes[partition].turned_away
+
     async def submit(self, write: internal.Write, timeout: float | None) -> None:
         """Returns once the write is durable.
 
@@ -68,17 +75,18 @@ class Ingest:
         """
         if self._closing:
             raise ShuttingDown
+        lane = self._lanes[partition_of(write.scope_id, len(self._lanes))]
         if not self._publisher.accepting:
+            lane.turned_away += 1
             message = "The message broker is out of reach just now; nothing was written."
             raise BrokerUnavailable(message, outcome="not_written")
         wait = self._limits.longest_wait_seconds if timeout is None else timeout
         if wait <= 0:
             raise BrokerUnavailable(_TOO_LATE, outcome="not_written")
         body = write.SerializeToString()
-        self._admit(len(body))
+        self._admit(lane, len(body))
         loop = asyncio.get_running_loop()
         entry = _Entry(body, loop.create_future())
-        lane = self._lanes[partition_of(write.scope_id, len(self._lanes))]
         self._enqueue(lane, entry)
         timer = loop.call_later(wait, self._expire, entry)
         try:
@@ -109,8 +117,9 @@ class Ingest:
             return unconfirmed
         return 0
 
-    def _admit(self, size: int) -> None:
+    def _admit(self, lane: _Lane, size: int) -> None:
         if self._writes >= self._limits.outstanding_writes or self._bytes + size > self._limits.outstanding_bytes:
+            lane.turned_away += 1
             message = (
                 f"This server holds {self._writes} unconfirmed writes of {self._bytes} bytes; nothing was written."
             )
@@ -140,7 +149,7 @@ class Ingest:
             while batch := self._take(lane):
                 lane.sent.update(batch)
                 try:
-                    await self._publish(lane.partition, batch)
+                    await self._publish(lane, batch)
                 finally:
                     lane.sent.difference_update(batch)
         finally:
@@ -164,14 +173,15 @@ class Ingest:
             lane.waiting.popleft()
         return batch
 
-    async def _publish(self, partition: int, batch: Sequence[_Entry]) -> None:
+    async def _publish(self, lane: _Lane, batch: Sequence[_Entry]) -> None:
         error: Exception | None = BrokerUnavailable(outcome="unknown")  # for a pump that is cancelled
         refusals: Sequence[Refusal] = ()
         try:
-            refusals = await self._publisher.publish(partition, envelope_of([entry.body for entry in batch]))
+            refusals = await self._publisher.publish(lane.partition, envelope_of([entry.body for entry in batch]))
             error = None
         except Exception as failure:  # noqa: BLE001  # whatever it is, it is the answer of all who wait
             error = failure
+            lane.turned_away += len(batch)
         finally:
             refused = {refusal.index: refusal.reason for refusal in refusals}
             for index, entry in enumerate(batch):
@@ -221,13 +231,14 @@ class _Entry:
 class _Lane:
     """The writes of one partition: those that wait to be sent, and those that wait for their confirm."""
 
-    __slots__ = ("partition", "pumps", "sent", "waiting")
+    __slots__ = ("partition", "pumps", "sent", "turned_away", "waiting")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.waiting: deque[_Entry] = deque()
         self.sent: set[_Entry] = set()
         self.pumps = 0
+        self.turned_away = 0
 
 
 def _varint(number: int) -> bytes:

@@ -20,6 +20,7 @@ MIN_WRITER_ID_LENGTH: Final = 16
 """Characters. A shorter one is likely a fixed name, whose restarted count would lose data."""
 MAX_NAME_LENGTH: Final = 256
 """Characters of a metric, tag, metadata, artifact or config name, and of a display name."""
+MIN_STEP: Final = -(2**63)
 MAX_STEP: Final = 2**63 - 1
 """Largest step, a 64-bit integer."""
 MAX_TEXT_LENGTH: Final = 65_536
@@ -71,7 +72,7 @@ STATS_TTL_SECONDS: Final = 60
 
 # Runs.
 LEASE_SECONDS: Final = 120
-"""How long a run counts as alive after a sign of life."""
+"""How long a run counts as alive after a sign of life, unless a setting says otherwise."""
 RESTORE_SECONDS: Final = 7 * 86_400
 """How long a deleted run or experiment can be restored."""
 MAX_FILTER_LENGTH: Final = 10_000
@@ -82,6 +83,10 @@ MAX_PARTITIONS: Final = 256
 """Queues that runs can be spread over."""
 SEEN_GRANULARITY_MS: Final = 10_000
 """Signs of life are rounded down to this, so that a run's row changes at most so often."""
+LEASE_MARKER_MS: Final = 10_000
+"""Time between two lease markers of a server in each partition."""
+MAX_JUDGED_ATTEMPTS: Final = 1_000
+"""Attempts that one flush marks as lost; the others are left to the next marker."""
 
 # Watching.
 WATCH_PAUSE_SECONDS: Final = 0.25

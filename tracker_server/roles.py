@@ -28,6 +28,8 @@ from tracker_server.heartbeats import Heartbeats
 from tracker_server.identity import Identity
 from tracker_server.ingest import Ingest
 from tracker_server.invalidation import Invalidator
+from tracker_server.lease_markers import LeaseMarkers
+from tracker_server.model.leases import Lease
 from tracker_server.read_through import ReadThrough
 from tracker_server.reads.reads import StoreReads
 from tracker_server.stop_flags import PolledStopFlags
@@ -128,16 +130,18 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
         watching = Watching(parts.store, parts.change_feed, most=settings.max_watchers)
         stack.push_async_callback(watching.close)
         await watching.start()
-        ingest = Ingest(parts.publisher, settings.partitions)
+        ingest = Ingest(parts.publisher, settings.partitions, parts.ingest_limits)
         identity = Identity()
+        lease = Lease(settings.lease_seconds)
         servicer = Servicer(
             ingest=ingest,
             identity=identity,
-            heartbeats=Heartbeats(ingest, identity, flags),
+            heartbeats=Heartbeats(ingest, identity, flags, lease),
             reads=reads,
             watches=watching,
             version=__version__,
             embedded=settings.embedded,
+            lease=lease,
         )
         server = GrpcServer(
             listen=settings.listen,
@@ -150,10 +154,13 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
         if settings.api_key_list and not settings.tls_cert and not is_loopback(settings.listen):
             _log.warning("API keys cross the network in the clear; set TRACKER_TLS_CERT", listen=settings.listen)
         address = await server.start()
+        markers = LeaseMarkers(ingest, settings.partitions, lease)
+        marking = asyncio.create_task(_lasting(markers.keep()))
         try:
             ready(address)
             yield
         finally:
+            await _cancel(marking)
             await server.stop(grace_seconds)
 
 

@@ -78,6 +78,7 @@ def page_token(
     series_index: int = 0,
     step: int | None = None,
     step_offset: int = 0,
+    order_values: str = "",
 ) -> str:
     """The token of the page that follows what was answered to this request; see internal.PageToken for the parts."""
     token = internal.PageToken(
@@ -86,6 +87,7 @@ def page_token(
         key=key,
         series_index=series_index,
         step_offset=step_offset,
+        order_values=order_values,
     )
     if step is not None:
         token.step = step

@@ -2,9 +2,11 @@
 
 # ruff: noqa: S607 - runs the commands that this package names itself
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,10 +35,12 @@ class Package:
 
 def ensure_installed(packages: Iterable[Package]) -> None:
     """Install those of the packages that are missing, or say in one line what to install."""
-    with _lock:
-        missing = [package.name for package in packages if not package.installed()]
-        if missing:
-            install(missing)
+    wanted = tuple(packages)
+    if not all(package.installed() for package in wanted):
+        with _lock, _only_process():
+            missing = [package.name for package in wanted if not package.installed()]
+            if missing:
+                install(missing)
 
 
 def install(names: list[str]) -> None:
@@ -65,6 +69,17 @@ def _privilege() -> list[str] | None:
         return None
     allowed = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
     return ["sudo", "-n"] if allowed else None
+
+
+@contextmanager
+def _only_process() -> Iterator[None]:
+    """Workers of one test run may all miss the same packages; apt turns away whoever comes second."""
+    directory = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 @contextmanager

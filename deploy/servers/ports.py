@@ -9,12 +9,11 @@ LOOPBACK = "127.0.0.1"
 
 _LOWEST = 15000
 _EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_given: set[int] = set()
 _lock = threading.Lock()
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that this process has not been given before.
+    """A port that nothing listens on and that neither this process nor another living one has been given.
 
     It lies below the range from which the kernel takes the ports of outgoing connections: while a server is down
     nobody else gets its port, and no client that keeps trying can end up connected to itself.
@@ -23,8 +22,7 @@ def free_port() -> int:
     with _lock:
         for _ in range(1000):
             port = random.randint(_LOWEST, highest)  # noqa: S311 - no secret
-            if port not in _given and is_free(port):
-                _given.add(port)
+            if is_free(port) and _claim(port):
                 return port
     msg = f"found no free port between {_LOWEST} and {highest}"
     raise OSError(msg)
@@ -39,6 +37,19 @@ def is_free(port: int) -> bool:
             probe.bind((LOOPBACK, port))
         except OSError:
             return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Whether nobody had the port before; it is then this process's until that ends, its server up or down."""
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        # A name without a file: the kernel lets one process have it, and takes it back with the process.
+        claim.bind(f"\0tracker-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()
     return True
 
 

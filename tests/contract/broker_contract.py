@@ -71,13 +71,17 @@ class BrokerContract:
         assert subject.publisher.accepting
         assert subject.subscriber.connected
         await subject.subscriber.hold({0: 1})
-        began = time.monotonic()
-        for _ in range(1000):
-            assert await subject.subscriber.receive(0) is None
-        assert time.monotonic() - began < 0.2
+        # Ten times: others use this machine too.
+        took = []
+        for _ in range(10):
+            began = time.monotonic()
+            for _ in range(100):
+                assert await subject.subscriber.receive(0) is None
+            took.append(time.monotonic() - began)
+        assert min(took) < 0.02
         began = time.monotonic()
         assert await subject.subscriber.receive(0.1) is None
-        assert 0.09 < time.monotonic() - began < 2
+        assert 0.09 < time.monotonic() - began < 5
         waiting = asyncio.create_task(subject.subscriber.receive(PATIENT))
         publishing = await self.publish(subject, 0, [b"x"])
         delivery = await waiting

@@ -1,28 +1,34 @@
 """What a set of writes amounts to, told naively: every rule of the design in plain Python, nothing incremental.
 
-Written from the design, not from the store. `expected_state` gives what `store_state.read_state` reads.
+Written from the design, not from the store. `expected_state` gives what `store_state.read_state` reads; `settled` gives
+the steps of points that come without one, which depend on what was stored before.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any
 
 from tests.contract.store_state import Near
+from tests.contract.store_writes import points as points_of_one
 from tracker_server.model.ranges import EMPTY
 from tracker_server.model.typed_json import encode_double
 from tracker_server.model.writes import (
     CloseWriter,
     CompleteRun,
+    LogNext,
     LogPoints,
     MapChange,
+    RewindRun,
     StartRun,
     UpdateExperiment,
     UpdateRun,
     Write,
 )
+from tracker_server.store.ledger import DeadWrite
 
 RUN_FIELDS: dict[str, Any] = {
     "name": "",
@@ -34,18 +40,40 @@ RUN_FIELDS: dict[str, Any] = {
     "deleted_ms": None,
 }
 YEAR_1 = -62_135_596_800_000
+ABOVE_ALL_ATTEMPTS = 2**63 - 1
+LAST_STEP = 2**63 - 1
 Key = tuple[int, int, str, int]
 Points = list[dict[str, Any]]
 
 
-def expected_state(writes: Iterable[Write], runs: Iterable[str], experiments: Iterable[str]) -> dict[str, Any]:
-    """The state after these writes, in whatever order and however often they came."""
+def settled(before: list[Write], batch: Iterable[Write]) -> list[Write]:
+    """All writes after a flush, those that it repeats left out, and with a step each: points without one get the step
+    after the last live one of their series, in the order of the times that they state."""
+    known = {identity(write): write for write in before}
+    fresh = {identity(write): write for write in batch if identity(write) not in known}.values()
+    after = [*before, *(write for write in fresh if not isinstance(write.body, LogNext))]
+    stepless = [(write, write.body) for write in fresh if isinstance(write.body, LogNext)]
+    for write, one in sorted(stepless, key=lambda item: (item[1].time_ms, item[0].writer_id, item[0].sequence)):
+        own = [other for other in after if other.scope_id == write.scope_id]
+        steps = [point["step"] for point in live(all_points(own).get(one.name, []), rewinds(own))]
+        step = min(max(steps) + 1, LAST_STEP) if steps else 0
+        after.append(replace(write, body=points_of_one([step], [one.value], name=one.name, times=[one.time_ms])))
+    return after
+
+
+def expected_state(
+    writes: Iterable[Write], runs: Iterable[str], experiments: Iterable[str], dead: Iterable[DeadWrite] = ()
+) -> dict[str, Any]:
+    """The state after these writes, in whatever order and however often they came; dead: those that were buried."""
     unique = {identity(write): write for write in writes}.values()
     of_runs: dict[str, list[Write]] = defaultdict(list)
     of_experiments: dict[str, list[Write]] = defaultdict(list)
     for write in unique:
         (of_experiments if isinstance(write.body, UpdateExperiment) else of_runs)[write.scope_id].append(write)
-    told = {run: run_state(of_runs[run]) if of_runs[run] else None for run in sorted(runs)}
+    buried: dict[str, list[DeadWrite]] = defaultdict(list)
+    for one in dead:
+        buried[one.scope_id].append(one)
+    told = {run: run_state(of_runs[run], buried[run]) if of_runs[run] else None for run in sorted(runs)}
     named: dict[str, list[int]] = defaultdict(list)
     for write in unique:
         if isinstance(write.body, UpdateExperiment):
@@ -68,9 +96,11 @@ def identity(write: Write) -> object:
     return (write.scope_id, write.writer_id, write.attempt, write.accepted_ms, write.replay, repr(write.body))
 
 
-def run_state(writes: list[Write]) -> dict[str, Any]:
+def run_state(writes: list[Write], buried: list[DeadWrite]) -> dict[str, Any]:
     """A run from all that was written to it."""
-    attempts = {number: attempt_state([w for w in writes if w.attempt == number]) for number in numbers(writes)}
+    # Changes from outside show nothing of a run's life; a run of which nothing else is known has attempt 0.
+    own = [write for write in writes if not from_outside(write)] or writes
+    attempts = {number: attempt_state([w for w in own if w.attempt == number]) for number in numbers(own)}
     newest = attempts[max(attempts)]
     first: dict[str, tuple[int, str, int]] = {}
     for write in writes:
@@ -81,7 +111,9 @@ def run_state(writes: list[Write]) -> dict[str, Any]:
     fields, maps = changes(writes, dict(RUN_FIELDS))
     stops = [w for w in writes if isinstance(w.body, UpdateRun) and "stop_requested" in w.body.fields]
     asked = max(stops, key=order, default=None)
-    series = {name: live(points) for name, points in all_points(writes).items()}
+    logged, cuts = all_points(writes), rewinds(writes)
+    # A metric without live points is not listed.
+    series = {name: found for name, points in logged.items() if (found := live(points, cuts))}
     finals = newest["final_metrics"]
     names = sorted(series.keys() | finals.keys())
     return {
@@ -100,7 +132,7 @@ def run_state(writes: list[Write]) -> dict[str, Any]:
             "created_ms": min(write.accepted_ms for write in writes),
             "last_seen_ms": max(attempt["last_seen_ms"] for attempt in attempts.values()),
             "stop_ms": stated(asked) if asked is not None and fields["stop_requested"] else None,
-            "heard_ms": min(write.accepted_ms for write in writes if write.attempt == max(attempts)),
+            "heard_ms": min(write.accepted_ms for write in own if write.attempt == max(attempts)),
             "reason": newest["reason"],
             "lost_ms": None,
             "points_dropped_ms": None,
@@ -114,8 +146,17 @@ def run_state(writes: list[Write]) -> dict[str, Any]:
             name: [(point["step"], point["time"], repr(point["value"])) for point in series.get(name, [])]
             for name in names
         },
-        **writer_states(writes),
+        "by_attempt": {
+            number: {name: own_points for name, points in logged.items() if (own_points := of_attempt(points, number))}
+            for number in sorted(attempts)
+        },
+        **writer_states(writes, buried, ended=newest["ended_ms"] is not None),
     }
+
+
+def from_outside(write: Write) -> bool:
+    """Whether a person changed the run."""
+    return isinstance(write.body, UpdateRun) and write.body.from_outside
 
 
 def numbers(writes: list[Write]) -> set[int]:
@@ -125,13 +166,14 @@ def numbers(writes: list[Write]) -> set[int]:
 
 def attempt_state(writes: list[Write]) -> dict[str, Any]:
     """One attempt: the earliest start, the latest end."""
-    starts = [write.body.started_ms for write in writes if isinstance(write.body, StartRun)]
+    starts = [write.body.started_ms for write in writes if isinstance(write.body, StartRun | RewindRun)]
+    rewound = [write.body.from_step for write in writes if isinstance(write.body, RewindRun)]
     ends = sorted((write for write in writes if isinstance(write.body, CompleteRun)), key=order)
     finals: dict[str, float] = {}
     for end in ends:
         assert isinstance(end.body, CompleteRun)
         finals |= end.body.final_metrics
-    seen = [write.accepted_ms // 10_000 * 10_000 for write in writes if not write.replay]
+    seen = [write.accepted_ms // 10_000 * 10_000 for write in writes if not write.replay and not from_outside(write)]
     last = ends[-1].body if ends else None
     assert last is None or isinstance(last, CompleteRun)
     return {
@@ -140,7 +182,7 @@ def attempt_state(writes: list[Write]) -> dict[str, Any]:
         "ended_ms": None if last is None else last.ended_ms,
         "reason": "" if last is None else last.reason,
         "lost_ms": None,
-        "rewound_from_step": None,
+        "rewound_from_step": min(rewound, default=None),
         "last_seen_ms": max(seen, default=YEAR_1),
         "final_metrics": finals,
     }
@@ -159,7 +201,8 @@ def stated(write: Write) -> int:
 
 def order(write: Write) -> Key:
     """The highest wins."""
-    return (write.attempt, stated(write), write.writer_id, write.sequence)
+    attempt = ABOVE_ALL_ATTEMPTS if from_outside(write) else write.attempt
+    return (attempt, stated(write), write.writer_id, write.sequence)
 
 
 def changes(writes: list[Write], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -202,19 +245,35 @@ def all_points(writes: list[Write]) -> dict[str, Points]:
     return points
 
 
-def live(points: Points) -> Points:
-    """Those below the smallest step of every newer attempt; attempt 0 neither supersedes nor is superseded."""
+def rewinds(writes: list[Write]) -> dict[int, int]:
+    """Of each attempt that rewound the run, the first step that it supersedes."""
+    cuts: dict[int, int] = {}
+    for write in writes:
+        if isinstance(write.body, RewindRun):
+            cuts[write.attempt] = min(write.body.from_step, cuts.get(write.attempt, LAST_STEP))
+    return cuts
+
+
+def live(points: Points, cuts: dict[int, int]) -> Points:
+    """Those below the smallest step of every newer attempt, attempt 0 neither superseding nor being superseded; and below
+    the step of every newer attempt that rewound the run, attempt 0 included."""
     firsts: dict[int, int] = {}
     for point in points:
         if point["attempt"]:
             firsts[point["attempt"]] = min(point["step"], firsts.get(point["attempt"], point["step"]))
-    alive = [
-        point
-        for point in points
-        if not point["attempt"]
-        or all(point["step"] < first for attempt, first in firsts.items() if attempt > point["attempt"])
-    ]
+    alive = [point for point in points if (not point["attempt"] or below(point, firsts)) and below(point, cuts)]
     return sorted(alive, key=itemgetter("place"))
+
+
+def below(point: dict[str, Any], cuts: dict[int, int]) -> bool:
+    """Whether a point is below the cuts of all newer attempts."""
+    return all(point["step"] < step for attempt, step in cuts.items() if attempt > point["attempt"])
+
+
+def of_attempt(points: Points, number: int) -> list[tuple[int, int, str]]:
+    """All points of an attempt."""
+    own = sorted((point for point in points if point["attempt"] == number), key=itemgetter("place"))
+    return [(point["step"], point["time"], repr(point["value"])) for point in own]
 
 
 def totals(points: Points) -> dict[str, Any]:
@@ -236,19 +295,34 @@ def totals(points: Points) -> dict[str, Any]:
     }
 
 
-def writer_states(writes: list[Write]) -> dict[str, Any]:
+def writer_states(writes: list[Write], buried: list[DeadWrite], *, ended: bool) -> dict[str, Any]:
     """What became of each writer's writes, and whether all is there."""
     writers: dict[str, dict[str, Any]] = {}
-    whole = True
-    for name in sorted({write.writer_id for write in writes if write.writer_id and not write.server_assigned}):
+    complete, nobody_says = True, True
+    everything: list[Write | DeadWrite] = [*writes, *buried]
+    assigned = {one.writer_id for one in everything if one.server_assigned}
+    for name in sorted({one.writer_id for one in everything if one.writer_id}):
         own = [write for write in writes if write.writer_id == name]
         sequences = {write.sequence for write in own if write.sequence}
+        refused = {one.sequence for one in buried if one.writer_id == name} - sequences
         closes = [write.body.last_sequence for write in own if isinstance(write.body, CloseWriter)]
         final = max(closes, default=None)
+        if name in assigned:
+            complete &= not refused
+            if not refused:
+                continue
+        else:
+            nobody_says = False
+            # Closed, nothing beyond, and everything up to there applied.
+            complete &= final is not None and sequences | refused == set(range(1, final + 1)) and not refused
         dropped = sum(write.body.dropped for write in own if isinstance(write.body, LogPoints))
-        writers[name] = {"applied": str(EMPTY.add(sequences)), "dead": "", "final": final, "dropped": dropped}
-        whole &= final is not None and set(range(1, final + 1)) <= sequences
-    return {"writers": writers, "complete": whole}
+        writers[name] = {
+            "applied": str(EMPTY.add(sequences)),
+            "dead": str(EMPTY.add(refused)),
+            "final": final,
+            "dropped": dropped,
+        }
+    return {"writers": writers, "complete": complete and (ended or not nobody_says)}
 
 
 def summary(name: str, accepted: list[int], updates: list[Write], runs: dict[str, Any]) -> dict[str, Any] | None:

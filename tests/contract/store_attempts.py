@@ -44,9 +44,9 @@ class AttemptsContract:
         assert repr(values(store)) == "[10.0, 0.25, 11.0, 12.0, 33.0, nan, 0.5]"
         before = read_run(store, RUN)
         assert before is not None
-        assert store.stale_series(10) == ([(RUN, "m")] if stale else [])
-        store.refresh_totals(RUN, "m")
-        assert store.stale_series(10) == []
+        assert store.stale_runs(10) == ([RUN] if stale else [])
+        store.refresh_totals(RUN)
+        assert store.stale_runs(10) == []
         after = read_run(store, RUN)
         assert after == before
         assert after is not None
@@ -70,25 +70,25 @@ class AttemptsContract:
 
     def test_an_attempt_that_goes_on_where_the_last_ended_makes_nothing_stale(self, store: Store) -> None:
         store.flush([write(1, points([0, 1], [0.0, 1.0]), attempt=1)])
-        assert store.flush([write(2, points([2, 3], [2.0, 3.0]), attempt=2)]).stale == ()
+        assert store.flush([write(2, points([2, 3], [2.0, 3.0]), attempt=2)]).stale == set()
         # A late point of attempt 1 that attempt 2 has superseded is not counted.
-        assert store.flush([write(3, points([1, 2], [1.5, 2.5]), attempt=1)]).stale == ()
+        assert store.flush([write(3, points([1, 2], [1.5, 2.5]), attempt=1)]).stale == set()
         assert values(store) == [0.0, 1.0, 1.5, 2.0, 3.0]
         assert store.read_run(RUN, "", 1).metrics[0].totals.count == 5
 
     def test_an_attempt_that_repeats_the_last_step_supersedes_it(self, store: Store) -> None:
         store.flush([write(1, points([0, 1], [0.0, 1.0]), attempt=1)])
-        assert store.flush([write(2, points([1], [9.0]), attempt=2)]).stale == ((RUN, "m"),)
+        assert store.flush([write(2, points([1], [9.0]), attempt=2)]).stale == {RUN}
         for _ in range(2):
             assert store.read_run(RUN, "", 1).metrics[0].totals.count == 2
-            store.refresh_totals(RUN, "m")
+            store.refresh_totals(RUN)
 
     def test_attempt_0_supersedes_nothing_and_is_not_superseded(self, store: Store) -> None:
         store.flush([write(1, points([0, 1, 2], [0.0, 1.0, 2.0]), attempt=0)])
         store.flush([write(2, points([1], [1.5], times=[T + 1]), attempt=5)])
         store.flush([write(3, points([0], [0.5], times=[T + 1]), attempt=0)])
         assert values(store) == [0.0, 0.5, 1.0, 1.5, 2.0]
-        assert store.stale_series(10) == []
+        assert store.stale_runs(10) == []
 
     def test_cuts_are_each_metrics_own(self, store: Store) -> None:
         body = LogPoints((block(["m", "x"], [0, 1, 2], [[0.0, 1.0, 2.0], [0.0, 1.0, 2.0]]),))
@@ -103,7 +103,7 @@ class AttemptsContract:
         store.flush([write(2, points([first], [9.0]), attempt=2)])
         expected = [value for step, value in zip(steps, [1.0, 2.0, 3.0], strict=True) if step < first] + [9.0]
         assert values(store) == expected
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert store.read_run(RUN, "", 1).metrics[0].totals.count == len(expected)
 
     # ------------------------------------------------------------ explicit cuts
@@ -116,8 +116,7 @@ class AttemptsContract:
         for name in ("m", "x"):
             assert sorted(step for step, _, _ in points_of(read_series(store, RUN, name))) == [0, 0, 1, 1, 2, 2, 3, 3]
         before = store.read_run(RUN, "", 10).metrics
-        for name in ("m", "x"):
-            store.refresh_totals(RUN, name)
+        store.refresh_totals(RUN)
         assert store.read_run(RUN, "", 10).metrics == before
         assert [metric.totals.count for metric in before] == [8, 8]
         # Future points of older attempts, and metrics that are new, are held to it too; those of attempt 2 are not.
@@ -204,9 +203,9 @@ class AttemptsContract:
     def test_a_summary_counts_stale_series_from_their_points(self, store: Store) -> None:
         store.flush([write(1, points([0, 9], [0.0, 9.0]), attempt=1), write(1, points([0], [4.0]), run="other")])
         store.flush([write(2, points([5], [math.inf]), attempt=2)])
-        assert store.stale_series(10) == [(RUN, "m")]
+        assert store.stale_runs(10) == [RUN]
         before = store.summarize("default", "", 10).metrics
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert store.summarize("default", "", 10).metrics == before
         assert (before[0].run_count, before[0].non_finite_run_count) == (2, 1)
         assert (before[0].min, before[0].max, before[0].mean) == ((4.0, "other"), (4.0, "other"), 4.0)

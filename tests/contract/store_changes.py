@@ -147,7 +147,7 @@ class ChangesContract:
         assert store.flush([write(2, points([5], [0.5]), attempt=2)]).stale
         (change,) = watcher.catch_up()
         assert [metric.totals.count for metric in change.metrics] == [6]
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert watcher.catch_up() == [], "nothing reads otherwise"
 
     def test_many_changes_in_one_partition_keep_nobody_waiting_in_another(self, store: Store) -> None:

@@ -157,7 +157,7 @@ class CompactionContract:
         compact_whole(store, RUN)
         execute(store, "UPDATE series SET stale = :yes", yes=True)
         assert read_run(store, RUN) == before
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         assert read_run(store, RUN) == before
 
     def test_what_fails_in_the_middle_changes_nothing_and_is_done_again(

@@ -1,6 +1,6 @@
 """Stores for tests: a file each on SQLite; on PostgreSQL one migrated database, emptied for each test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -58,7 +58,7 @@ def postgres_store(server: PostgreSQL) -> Iterator[Store]:
 
 def empty(store: Store) -> None:
     """Takes everything away that tests have written. Deleting costs a tenth of truncating here."""
-    tables = "runs attempts series chunks chunk_tail writers experiment_writers run_revisions owed_events consumers experiments"
+    tables = "runs attempts series chunks chunk_tail writers experiment_writers run_revisions owed_events consumers experiments lease_markers"
     with store._writer.begin() as connection:
         for table in tables.split():
             connection.execute(text(f"DELETE FROM {table}"))
@@ -70,7 +70,9 @@ def empty(store: Store) -> None:
         )
 
 
-def execute(store: Store, statement: str, **parameters: object) -> None:
-    """A statement of the test's own."""
+def execute(
+    store: Store, statement: str, rows: Sequence[Mapping[str, object]] | None = None, **parameters: object
+) -> None:
+    """A statement of the test's own, once with these parameters, or once for each row of them."""
     with store._writer.begin() as connection:
-        connection.execute(text(statement), parameters)
+        connection.execute(text(statement), parameters if rows is None else [dict(row) for row in rows])

@@ -5,9 +5,26 @@ import random
 
 import pytest
 
-from tests.contract.store_writes import COMPLETED, DAY, FAILED, T, complete, points, start, update_experiment, write
+from tests.contract.store_writes import (
+    COMPLETED,
+    DAY,
+    FAILED,
+    T,
+    block,
+    complete,
+    points,
+    start,
+    update_experiment,
+    write,
+)
+from tracker_server.model.writes import LogPoints
 from tracker_server.store.experiment_reader import dashboard_stats
+from tracker_server.store.run_list import RunPlace, RunQuery
 from tracker_server.store.store import Store, now_ms
+
+
+def _ids(store: Store, query: RunQuery, after: RunPlace | None = None, size: int = 100) -> list[str]:
+    return [run.record.run_id for run in store.find_runs(query, after, size)[0]]
 
 
 class ListsContract:
@@ -19,24 +36,24 @@ class ListsContract:
         store.flush([*batch, write(1, start("other"), run="x", accepted=T + 1)])
         listed: list[str] = []
         after = None
-        while page := store.list_runs("exp", (), after, size):
-            listed += [run.run_id for run in page]
-            after = (page[-1].created_ms, page[-1].run_id)
+        while page := store.find_runs(RunQuery("exp"), after, size)[0]:
+            listed += [run.record.run_id for run in page]
+            after = page[-1].place
         assert listed == ["r9", "r8", "r7", "r6", "r5", "r4", "r3", "r2", "r1", "r0"]
 
     def test_runs_of_all_experiments_are_listed_together(self, store: Store) -> None:
         store.flush([write(1, start(f"exp {i % 3}"), run=f"r{i}", accepted=T + i) for i in range(7)])
-        assert [run.run_id for run in store.list_runs("", (), None, 100)] == [f"r{i}" for i in range(6, -1, -1)]
-        assert [run.run_id for run in store.list_runs("", (), (T + 3, "r3"), 2)] == ["r2", "r1"]
-        assert store.list_runs("none", (), None, 10) == []
+        assert _ids(store, RunQuery()) == [f"r{i}" for i in range(6, -1, -1)]
+        assert _ids(store, RunQuery(), RunPlace("r3", T + 3), 2) == ["r2", "r1"]
+        assert _ids(store, RunQuery("none")) == []
 
     def test_runs_are_filtered_by_status(self, store: Store) -> None:
         for i, status in enumerate([None, COMPLETED, FAILED, COMPLETED, 5]):
             body = start("exp") if status is None else complete(experiment="exp", status=status)
             store.flush([write(1, body, run=f"r{i}")])
-        assert [run.run_id for run in store.list_runs("exp", [COMPLETED], None, 10)] == ["r3", "r1"]
-        assert [run.run_id for run in store.list_runs("exp", {1, FAILED}, None, 10)] == ["r2", "r0"]
-        assert [run.run_id for run in store.list_runs("exp", [COMPLETED], (T, "r3"), 10)] == ["r1"]
+        assert _ids(store, RunQuery("exp", [COMPLETED])) == ["r3", "r1"]
+        assert _ids(store, RunQuery("exp", {1, FAILED})) == ["r2", "r0"]
+        assert _ids(store, RunQuery("exp", [COMPLETED]), RunPlace("r3", T)) == ["r1"]
         assert store.summarize("exp", "", 1).run_counts == [(1, 1), (2, 2), (3, 1), (5, 1)]
 
     @pytest.mark.parametrize("size", [1, 3, 10])
@@ -96,6 +113,25 @@ class ListsContract:
         assert metric.mean == pytest.approx(1e308, rel=1e-12)
         assert (metric.min, metric.max) == ((1e308, "r0"), (1e308, "r0"))
 
+    @pytest.mark.parametrize("others", [0, 1_000], ids=["most of all there is", "a small part of it"])
+    def test_an_extreme_is_the_first_run_that_has_it_however_many_there_are(self, store: Store, others: int) -> None:
+        runs = [f"r{number:02}" for number in range(60)]
+        names = [f"m{number}" for number in range(others)]
+        other = LogPoints((block(names, [1], [[-5.0]] * others),) if names else ())
+        batch = [write(1, start("other"), run="x"), write(2, other, run="x")]
+        for number, run in enumerate(runs):
+            values = [[7.0], [float(number // 20)], [-float(number)], [-0.0 if number % 3 else 0.0]]
+            batch.append(write(1, start("exp"), run=run))
+            batch.append(write(2, LogPoints((block(["all", "late", "one", "zero"], [1], values),)), run=run))
+        store.flush(batch)
+        found = {metric.name: (metric.min, metric.max) for metric in store.summarize("exp", "", 10).metrics}
+        assert found == {
+            "all": ((7.0, "r00"), (7.0, "r00")),
+            "late": ((0.0, "r00"), (2.0, "r40")),
+            "one": ((-59.0, "r59"), (0.0, "r00")),
+            "zero": ((0.0, "r00"), (0.0, "r00")),
+        }
+
     def test_a_summary_lists_its_metrics_in_pages(self, store: Store) -> None:
         names = ["B", "a", "é", "𝄞", "z"]
         store.flush([write(i + 1, points([1], [float(i)], name=name)) for i, name in enumerate(names)])
@@ -130,8 +166,8 @@ class ListsContract:
         stats = store.dashboard_stats()
         assert (stats.total_experiments, stats.total_runs, stats.active_runs, stats.runs_completed_today) == (0,) * 4
         assert before <= stats.read_ms <= now_ms()
-        assert store.list_runs("", (), None, 10) == []
+        assert _ids(store, RunQuery()) == []
         assert store.list_experiments(None, 10) == []
         assert store.runs_to_stop() == frozenset()
-        assert store.stale_series(10) == []
+        assert store.stale_runs(10) == []
         assert store.applied([], experiments=False) == {}

@@ -13,7 +13,7 @@ from tests.contract.store_writes import RUN, WRITER, T, block, points, write
 from tracker_server import limits
 from tracker_server.model.records import MetricRecord
 from tracker_server.model.writes import LogNext, LogPoints
-from tracker_server.store import ledger
+from tracker_server.store import postgres_bulk
 from tracker_server.store.store import Store
 
 NASTY_NAMES = [
@@ -55,7 +55,7 @@ class PointsContract:
     def test_more_writers_than_one_query_asks_for_are_all_known_again(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger, "_KEYS_A_QUERY", 2)
+        monkeypatch.setattr(postgres_bulk, "_KEYS_A_QUERY", 2)
         batch = [write(1, points([i], [0.5]), run=f"r{i % 3}", writer=f"writer-number-{i:06}") for i in range(7)]
         assert store.flush(batch).applied == 7
         assert store.flush(batch).duplicates == 7
@@ -68,7 +68,7 @@ class PointsContract:
 
     def test_an_empty_batch_is_nothing(self, store: Store) -> None:
         outcome = store.flush([])
-        assert (outcome.applied, outcome.duplicates, outcome.points, outcome.stale) == (0, 0, 0, ())
+        assert (outcome.applied, outcome.duplicates, outcome.points, outcome.stale) == (0, 0, 0, frozenset[str]())
 
     # ------------------------------------------------------------ legal but nasty
 
@@ -216,11 +216,11 @@ class PointsContract:
         store.flush([write(1, points([7] * total, values)), write(2, points([8], [0.5]), attempt=2)])
         assert tied(store) == [*values, 0.5]
         execute(store, "UPDATE series SET stale = TRUE")
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         store.flush([write(3, points([7] * total, values), run="alone")])
         execute(store, "UPDATE series SET stale = TRUE")
         before = metric(store, run="alone").totals
-        store.refresh_totals("alone", "m")
+        store.refresh_totals("alone")
         for totals in (before, metric(store, run="alone").totals):
             assert totals.last == (7, T, WRITER, 3, values[-1])
 

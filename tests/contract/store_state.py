@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+
 from tracker_server.errors import ExperimentNotFound, RunNotFound
 from tracker_server.model.records import AcrossRuns, Position, RunDetails, SeriesPart
 from tracker_server.model.totals import Totals
 from tracker_server.store.history_reader import HistoryQuery
 from tracker_server.store.point_reader import StepRange
 from tracker_server.store.store import Store
+from tracker_server.store.tables import series
 
 ALL_STEPS = StepRange()
 _PAGE = 1_000_000
@@ -57,8 +60,9 @@ def read_run(store: Store, run_id: str) -> dict[str, Any] | None:
             for metric in details.metrics
         },
         "history": history,
+        "by_attempt": {attempt.attempt: read_attempt(store, run_id, attempt.attempt) for attempt in details.attempts},
         "writers": writers_of(details),
-        "complete": details.all_closed,
+        "complete": details.complete,
     }
 
 
@@ -99,6 +103,16 @@ def read_all(store: Store, run_id: str, names: list[str]) -> dict[str, list[tupl
         assert part.total_points == len(part.steps)
         assert not part.downsampled
     return history
+
+
+def read_attempt(store: Store, run_id: str, attempt: int) -> dict[str, list[tuple[int, int, str]]]:
+    """Every point of an attempt, superseded or not, of each metric that has some."""
+    with store._reader.connect() as connection:
+        names = list(connection.execute(select(series.c.name).where(series.c.run_id == run_id)).scalars())
+    query = HistoryQuery([run_id], names, ALL_STEPS, 0, _PAGE, attempt)
+    parts = store.read_history(query, Position()).parts
+    assert all(part.total_points == len(part.steps) for part in parts)
+    return {part.name: points_of(part) for part in parts if len(part.steps)}
 
 
 def read_series(store: Store, run_id: str, name: str) -> SeriesPart:

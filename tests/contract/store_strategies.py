@@ -13,8 +13,10 @@ from tracker_server.model.writes import (
     CloseWriter,
     CompleteRun,
     Heartbeat,
+    LogNext,
     LogPoints,
     MapChange,
+    RewindRun,
     StartRun,
     UpdateExperiment,
     UpdateRun,
@@ -24,6 +26,8 @@ from tracker_server.model.writes import (
 RUNS = ("r0", "r1")
 EXPERIMENTS = ("e0", "e1")
 WRITERS = ("B-writer-000000000", "a-writer-000000000", "é-writer-000000000")
+SERVERS_OWN = "a-server-000000000"
+"""The writer of what comes without one."""
 _attempts = st.sampled_from([0, 1, 1, 2, 2, 3])
 _times = st.sampled_from([T, T, T + 1, T + 30_000, -62_135_596_800_000, 253_402_300_799_999])
 _steps = st.one_of(
@@ -59,10 +63,16 @@ def _maps(*names: str) -> st.SearchStrategy[dict[str, MapChange]]:
 
 
 _fields = {"name": _texts, "notes": _texts}
+_parts_of_others = {"parent_run_id": st.sampled_from(["", "r1"]), "run_group": _texts}
+_stops = {"stop_requested": st.booleans(), "stop_reason": _texts}
+_deletions = {"deleted_ms": st.none() | st.just(T)}
 _run_bodies: st.SearchStrategy[Body] = st.one_of(
     st.builds(LogPoints, st.lists(_blocks(), min_size=1, max_size=3).map(tuple)),
     st.builds(LogPoints, st.lists(_blocks(), min_size=1, max_size=3).map(tuple)),
     st.builds(LogPoints, st.just(()), st.integers(0, 9)),
+    st.builds(LogNext, _names, _times, _values),
+    st.builds(LogNext, _names, _times, _values),
+    st.builds(RewindRun, _times, st.integers(-1, 4) | st.sampled_from([-(2**63) + 1, 2**63 - 1])),
     st.builds(
         StartRun,
         _times,
@@ -71,6 +81,8 @@ _run_bodies: st.SearchStrategy[Body] = st.one_of(
         st.dictionaries(_keys, _json, max_size=2),
         st.lists(_keys, max_size=2).map(tuple),
         _metadata,
+        _parts_of_others["parent_run_id"],
+        _texts,
     ),
     st.builds(
         CompleteRun,
@@ -80,18 +92,26 @@ _run_bodies: st.SearchStrategy[Body] = st.one_of(
         st.dictionaries(_names | st.just("only final"), _values, max_size=2),
         _metadata,
         _metadata,
+        _texts,
     ),
     st.builds(CloseWriter, st.integers(0, 5)),
     st.just(Heartbeat()),
     st.builds(
         UpdateRun,
         _times,
-        st.fixed_dictionaries({}, optional={**_fields, "stop_requested": st.booleans()}),
+        st.fixed_dictionaries({}, optional={**_fields, **_parts_of_others, **_stops}),
         _maps("config", "tags", "metadata", "artifacts"),
+    ),
+    st.builds(
+        UpdateRun,
+        _times,
+        st.fixed_dictionaries({}, optional={**_fields, **_parts_of_others, **_stops, **_deletions}),
+        _maps("config", "tags", "metadata", "artifacts"),
+        st.just(True),
     ),
 )
 _experiment_bodies: st.SearchStrategy[Body] = st.builds(
-    UpdateExperiment, _times, st.fixed_dictionaries({}, optional=_fields), _maps("tags", "metadata")
+    UpdateExperiment, _times, st.fixed_dictionaries({}, optional=_fields | _deletions), _maps("tags", "metadata")
 )
 
 
@@ -104,14 +124,23 @@ def histories(draw: st.DrawFn, most: int = 16) -> list[Write]:
         of_experiment = draw(st.integers(0, 9)) == 9
         scope = draw(st.sampled_from(EXPERIMENTS if of_experiment else (*RUNS, RUNS[0], RUNS[0])))
         body = draw(_experiment_bodies if of_experiment else _run_bodies)
-        writer = "" if isinstance(body, Heartbeat) else draw(st.sampled_from(WRITERS))
+        writers = WRITERS if isinstance(body, CloseWriter) else (*WRITERS, SERVERS_OWN)
+        writer = "" if isinstance(body, Heartbeat) else draw(st.sampled_from(writers))
         sequence = 0
         if not isinstance(body, Heartbeat | CloseWriter):
             counters[scope, writer] += 1
             sequence = counters[scope, writer]
-        attempt = 0 if of_experiment else draw(_attempts)
-        made.append(Write(scope, writer, sequence, attempt, draw(_times), draw(st.booleans()), False, body))
+        attempt = 0 if of_experiment or is_from_outside(body) else draw(_attempts)
+        if isinstance(body, RewindRun):
+            attempt = max(1, attempt)
+        assigned = writer == SERVERS_OWN
+        made.append(Write(scope, writer, sequence, attempt, draw(_times), draw(st.booleans()), assigned, body))
     return made
+
+
+def is_from_outside(body: Body) -> bool:
+    """Whether somebody else than the run says it: then no attempt is named."""
+    return isinstance(body, UpdateRun) and body.from_outside
 
 
 def renamed(write: Write, prefix: str) -> Write:

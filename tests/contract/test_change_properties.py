@@ -61,9 +61,9 @@ def check(store: Store, history: list[Write], seed: int) -> None:
     while order:
         size = source.choice([1, 3, 10, 40])
         batch, order = order[:size], order[size:]
-        for run, metric in store.flush(batch).stale:
+        for run in sorted(store.flush(batch).stale):
             if source.random() < 0.5:
-                store.refresh_totals(run, metric)
+                store.refresh_totals(run)
         if source.random() < 0.1:
             late = StoreWatcher.with_snapshot(store, source.choice(list(queries.values())))
             watchers[f"late {len(watchers)}"] = late

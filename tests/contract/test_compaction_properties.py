@@ -4,13 +4,14 @@ downsampled."""
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
+from tests.contract.deliveries import compact, deliver, refresh
 from tests.contract.reference import expected_state
 from tests.contract.small_chunks import Point, compact_whole, make_chunks_small, naive_downsampling
 from tests.contract.store_databases import postgres_store, sqlite_store
@@ -18,14 +19,14 @@ from tests.contract.store_state import points_of, read_state
 from tests.contract.store_strategies import RUNS, histories, renamed
 from tests.contract.store_writes import T, points, write
 from tracker_server.model.records import Position
-from tracker_server.model.writes import Write
+from tracker_server.model.writes import RewindRun, Write
 from tracker_server.store.history_reader import HistoryQuery
 from tracker_server.store.point_reader import StepRange
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_settings = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-_brief = settings(_settings, max_examples=25)
+_settings = settings(max_examples=45, suppress_health_check=list(HealthCheck))
+_brief = settings(_settings, max_examples=20)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,12 +55,14 @@ def postgres(postgresql: PostgreSQL) -> Iterator[Store]:
 
 @st.composite
 def long_histories(draw: st.DrawFn) -> list[Write]:
-    """Points of one metric: most of them in the order of their steps, some late, some of a new attempt."""
+    """Points of one metric: most of them in the order of their steps, some late, some of a new attempt or after a rewind."""
     source = random.Random(draw(st.integers(0, 2**32)))
     writes, step, attempt = [], 0, 1
     for sequence in range(1, draw(st.integers(5, 40))):
         if source.random() < 0.05:
             attempt, step = attempt + 1, source.randint(0, step)
+            if source.random() < 0.5:
+                writes.append(write(sequence + 1000, RewindRun(T, step), run=RUNS[0], attempt=attempt))
         count = source.choice([1, 1, 1, 2, 5, 20])
         steps = [step + n * source.choice([0, 1]) for n in range(count)]
         step = max(steps) + source.choice([0, 1, 1])
@@ -80,20 +83,10 @@ def long_histories(draw: st.DrawFn) -> list[Write]:
     return writes
 
 
-def deliver(store: Store, writes: list[Write], runs: list[str], source: random.Random, *, shuffled: bool) -> None:
-    """Delivers every write at least once, in any flushes, with compactions of every kind in between."""
-    order = [*writes, *(one for one in writes if source.random() < 0.2)]
-    if shuffled:
-        source.shuffle(order)
-    while order:
-        size = source.choice([1, 1, 2, 5])
-        batch, order = order[:size], order[size:]
-        store.flush(batch)
-        while source.random() < 0.4:
-            store.compact(source.choice(runs), finish=source.random() < 0.3, many=source.choice([2, 3, 5]))
-        if source.random() < 0.1:
-            for run, name in store.stale_series(1000):
-                store.refresh_totals(run, name)
+def compact_often(store: Store, runs: Sequence[str], source: random.Random) -> None:
+    """Merges some chunks, more than once."""
+    while source.random() < 0.4:
+        compact(store, runs, source)
 
 
 def check(store: Store, history: list[Write], seed: int, *, shuffled: bool) -> None:
@@ -103,8 +96,8 @@ def check(store: Store, history: list[Write], seed: int, *, shuffled: bool) -> N
     note(f"as {prefix}")
     writes = [renamed(one, prefix) for one in history]
     runs = [prefix + run for run in RUNS]
-    expected = expected_state(writes, runs, [])
-    deliver(store, writes, runs, source, shuffled=shuffled)
+    delivered = deliver(store, writes, runs, source, shuffled=shuffled, beside=_BESIDE, sizes=(1, 1, 2, 5))
+    expected = expected_state(delivered.applied, runs, [], delivered.dead)
     assert read_state(store, runs, []) == expected
     for run in runs:
         compact_whole(store, run, finish=source.random() < 0.5)
@@ -133,6 +126,9 @@ def check_downsampled(store: Store, run: str, name: str, series: list[Point], so
         position = page.following
         store.compact(run, finish=False, many=2)
     assert paged == series
+
+
+_BESIDE = ((compact_often, 1.0), (refresh, 0.1))
 
 
 @_settings

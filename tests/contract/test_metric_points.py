@@ -14,7 +14,7 @@ from tests.contract.store_history import fill_nastily
 from tests.contract.store_state import read_all
 from tests.contract.store_writes import RUN, T, block, points, write
 from tracker_server import limits
-from tracker_server.model.writes import Heartbeat, LogPoints
+from tracker_server.model.writes import LogPoints, RewindRun
 from tracker_server.store.store import Store
 
 
@@ -61,9 +61,14 @@ def test_the_view_has_wide_steps_and_times_and_values_that_are_no_numbers(store:
 
 
 def test_the_view_obeys_explicit_cuts(store: Store) -> None:
-    store.flush([write(1, points(range(6), [0.5] * 6)), write(2, Heartbeat(), attempt=2)])
-    execute(store, "UPDATE runs SET cuts = '[[2, 4]]'")
+    store.flush([write(1, points(range(6), [0.5] * 6)), write(2, RewindRun(T, 4), attempt=2)])
     assert assert_same(store, RUN, "m") == 4
+    # Of late points and new series too, and of several rewinds.
+    store.flush(
+        [write(3, points(range(6), [0.5] * 6, name="new"), attempt=1), write(4, points([4, 5], [0.5] * 2), attempt=2)]
+    )
+    store.flush([write(5, RewindRun(T, 5), attempt=3), write(6, points([9], [0.5]))])
+    assert assert_same(store, RUN, "m", "new") == 9
 
 
 def test_times_are_timestamps_to_the_millisecond_in_every_year(store: Store) -> None:

@@ -17,6 +17,7 @@ from tests.contract.test_metric_points import assert_same
 from tracker_server.errors import StoreUnavailable
 from tracker_server.store.compaction import Compacted
 from tracker_server.store.store import Store
+from tracker_server.store.totals_reader import renewed
 
 
 @pytest.fixture
@@ -54,22 +55,42 @@ def test_a_compaction_skips_a_run_that_another_works_on_and_waits_for_no_flush(s
         assert store.compact(RUN, finish=True).parts == 6
 
 
-def test_totals_made_anew_wait_for_the_compaction_under_way(store: Store) -> None:
+def test_totals_of_a_series_that_grows_meanwhile_wait_for_the_compaction_under_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log_singly(store, 5)
     execute(store, "UPDATE series SET stale = true")
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = renewed(*arguments)
+        log_singly(store, 1, first=6)
+        return found
+
+    monkeypatch.setattr("tracker_server.store.store.renewed", overtaken)
     done = threading.Event()
 
     def refresh() -> None:
-        store.refresh_totals(RUN, "m")
+        store.refresh_totals(RUN)
         done.set()
 
+    thread = threading.Thread(target=refresh)
     with store._writer.begin() as connection:
         assert store._bulk.begin_compaction(connection, RUN)
-        thread = threading.Thread(target=refresh)
         thread.start()
-        assert not done.wait(0.2)
+        assert not done.wait(0.3)
     thread.join()
-    assert done.is_set()
+    assert store.stale_runs(10) == []
+    assert store.read_run(RUN, "", 1).metrics[0].totals.count == 6
+
+
+def test_totals_are_made_anew_beside_a_compaction_where_nothing_comes_meanwhile(store: Store) -> None:
+    log_singly(store, 5)
+    execute(store, "UPDATE series SET stale = true")
+    with store._writer.begin() as connection:
+        assert store._bulk.begin_compaction(connection, RUN)
+        store.refresh_totals(RUN)
+    assert store.stale_runs(10) == []
 
 
 def test_the_view_shows_the_same_points_after_a_compaction(store: Store) -> None:

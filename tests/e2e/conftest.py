@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from deploy.servers import PostgreSQL, RabbitMQ, Redis
+from tests.conftest import settled_vhost
 from tests.e2e.deployment import Deployment
+from tests.e2e.tracked import Tracked, track
 
 FORMS = ("embedded", "full")
 
@@ -79,14 +81,14 @@ def calm_full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     redis: Redis = request.getfixturevalue("redis_server")
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")
     name = f"calm_{uuid.uuid4().hex}"
-    urls: dict[str, Any] = {
-        "broker_url": rabbitmq.add_vhost(name),
-        "cache_url": redis.url,
-        "database_url": postgresql.create_database(name),
-    }
-    with _running(Deployment(tmp_path_factory.mktemp("calm-full"), **urls)) as made:
-        yield made
-    rabbitmq.delete_vhost(name)
+    with settled_vhost(rabbitmq) as broker_url:
+        urls: dict[str, Any] = {
+            "broker_url": broker_url,
+            "cache_url": redis.url,
+            "database_url": postgresql.create_database(name),
+        }
+        with _running(Deployment(tmp_path_factory.mktemp("calm-full"), **urls)) as made:
+            yield made
     postgresql.drop_database(name)
 
 
@@ -102,6 +104,12 @@ def calm(form: str, request: pytest.FixtureRequest) -> Deployment:
     """A running tracker, shared by all tests that break nothing."""
     found: Deployment = request.getfixturevalue(f"calm_{form}")
     return found
+
+
+@pytest.fixture(scope="module")
+def tracked(calm_embedded: Deployment) -> Tracked:
+    """A running tracker with an experiment of two runs, which no test changes."""
+    return track(calm_embedded.server.address)
 
 
 @contextmanager

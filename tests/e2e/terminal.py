@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 60
+NOWHERE = "127.0.0.1:1"
+"""An address at which nobody listens."""
 COMMAND = str(Path(sys.executable).with_name("tracker"))
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -34,7 +36,9 @@ class Done:
 
 def environment(address: str, **more: str) -> dict[str, str]:
     """Of a user's shell with the server set; warnings are errors."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "NO_COLOR"))}
+    # A size in the environment, as workers of tests have it, would count more than the terminal's own.
+    others = ("TRACKER_", "NO_COLOR", "COLUMNS", "LINES")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     return {**clean, "TRACKER_SERVER": address, "PYTHONWARNINGS": "error", "TZ": "UTC", **more}
 
 

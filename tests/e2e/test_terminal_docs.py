@@ -69,7 +69,8 @@ def test_the_page_shows_every_command() -> None:
     shown = {shlex.split(line)[1] for line in _COMMANDS}
     assert shown == {
         *("runs", "experiments", "show", "summary", "history", "compare", "tail"),
-        *("stop", "import", "export", "sync", "version"),
+        *("stop", "rewind", "edit", "define", "metrics", "delete", "undelete", "retention"),
+        *("import", "export", "sync", "version"),
     }
 
 

@@ -1,6 +1,5 @@
 """Read-your-writes: a read that carries a write's token has that write in its answer, or says what is missing."""
 
-import time
 import uuid
 from typing import Any
 
@@ -70,10 +69,9 @@ def test_a_write_that_does_not_come_is_named_within_the_deadline(calm: Deploymen
     ).write_token
     assert get_run(stub, run_id, token).metrics[0].count == 1
     missing = write_token(internal.Write(scope_id=run_id, writer_id=writer, sequence=2))
-    began = time.monotonic()
     with pytest.raises(Failure) as caught:
         call(stub.GetRun, public.GetRunRequest(run_id=run_id, write_tokens=[token, missing]), 1.5)
-    assert time.monotonic() - began < 1.7
+    # The server said so itself: past the deadline the caller would have given up, with nothing to say.
     check_missing(caught.value, run_id, writer, 2)
 
 

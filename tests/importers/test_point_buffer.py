@@ -62,7 +62,7 @@ def test_many_long_names_make_requests_of_at_most_1_mib_too() -> None:
     ),
     st.integers(1, 7),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_point_comes_out_once_in_the_order_of_its_series(
     points: list[tuple[str, int, int | None, float]], every: int
 ) -> None:

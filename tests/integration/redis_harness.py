@@ -134,11 +134,8 @@ async def start(source: Source) -> AsyncIterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def own_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    directory: Path = tmp_path_factory.mktemp("redis")
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)  # the server runs as a user of its own
-    with Redis(directory / "own") as server:
+def own_redis_server(servers_directory: Path) -> Iterator[Redis]:
+    with Redis(servers_directory / "own-redis") as server:
         yield server
     server.remove()
 

@@ -133,7 +133,7 @@ class TestDeath:
                 doomed = [asyncio.create_task(publisher.publish(0, b"x")) for _ in range(10)]
                 results = await asyncio.gather(*doomed, return_exceptions=True)
                 assert all(isinstance(result, BrokerUnavailable) for result in results)
-                assert 0.9 < time.monotonic() - began < 4
+                assert 0.9 < time.monotonic() - began < 8
                 await until(lambda: not publisher.accepting)
             finally:
                 await asyncio.to_thread(fragile.resume)

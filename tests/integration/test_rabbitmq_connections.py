@@ -61,10 +61,10 @@ class TestConnections:
             await publisher.publish(0, b"x")
         await subscriber.hold({0: 1})
         assert await subscriber.receive(0) is None
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 2
         await publisher.close()
         await subscriber.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
         server.close()
         await server.wait_closed()
 

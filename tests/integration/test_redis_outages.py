@@ -111,7 +111,7 @@ async def test_a_stopped_server_slows_nothing(own_redis: Redis, source: Source, 
         await asyncio.sleep(0.002)
     times.sort()
     assert times[-1] < 20 * TIMEOUT_SECONDS, "the first one waits for its time-out"
-    assert times[int(0.99 * len(times))] < TIMEOUT_SECONDS / 2
+    assert times[int(0.95 * len(times))] < TIMEOUT_SECONDS / 2
     assert process.cache.failures.kinds["timeout"] >= 1
     assert process.cache.failures.skipped > 100
 
@@ -155,7 +155,7 @@ async def test_a_stopped_server_with_many_callers(own_redis: Redis, start: Start
     await asyncio.gather(*(call(number) for number in range(16)))
     times.sort()
     assert times[-1] < 20 * TIMEOUT_SECONDS
-    assert times[int(0.99 * len(times))] < TIMEOUT_SECONDS / 2
+    assert times[int(0.95 * len(times))] < TIMEOUT_SECONDS / 2
 
 
 async def test_a_big_fill_to_a_stopped_server_leaves_nothing_open(own_redis: Redis, start: Start) -> None:

@@ -17,6 +17,7 @@ from tests.both_clients import KINDS, Caller, calling
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as messages
 from tracker.v1.resources_pb2 import MetricBlock, MetricColumn, RunStatus
+from tracker.v1.tracker_service_pb2_grpc import TrackerServiceStub
 from tracker_client import errors
 from tracker_client.aio import AsyncTrackerClient
 from tracker_client.channel import open_channel
@@ -109,6 +110,65 @@ async def test_every_call(caller: Caller) -> None:
     info = await caller.call("get_server_info")
     assert info.embedded
     assert info.limits.max_page_size == 1_000
+
+
+async def test_a_rewind_and_the_points_that_it_superseded(caller: Caller) -> None:
+    run_id, pair = _new_id(), {"writer_id": str(uuid.uuid4()), "sequence": 1}
+    logged = await caller.call("log_metrics", _points(run_id, ["loss"], range(10)))
+    back = messages.RewindRunRequest(run_id=run_id, step=4, **pair)  # type: ignore[arg-type]  # as they are named
+    rewound = await caller.call("rewind_run", back)
+    assert rewound.attempt > 0
+    written = [logged.write_token, rewound.write_token]
+    (live,) = await caller.call("get_metric_history", run_id, "loss", write_tokens=written)
+    assert list(live.steps) == [0, 1, 2, 3, 4]
+    (old,) = await caller.call("get_metric_history", run_id, "loss", attempt=0, max_step=8)
+    assert (list(old.steps), old.total_points) == (list(range(9)), 9)
+    parts = await caller.all("iter_metric_history", run_id, "loss", attempt=0, page_size=3)
+    assert [step for part in parts for step in part.steps] == list(range(10))
+    (none,) = await caller.call("get_metric_history", run_id, "loss", attempt=rewound.attempt)
+    assert len(none) == 0
+    run = await caller.call("get_run", run_id)
+    assert [(attempt.attempt, attempt.rewound_from_step) for attempt in run.attempts] == [(0, 0), (rewound.attempt, 5)]
+
+
+def test_a_page_token_of_one_attempt_is_none_of_another(address: str) -> None:
+    run_id = _new_id()
+    selection = messages.GetMetricHistoryRequest(run_ids=[run_id], metrics=["loss"])
+    with open_channel(endpoint(address)) as channel:
+        stub = TrackerServiceStub(channel)
+        stub.LogMetrics(_points(run_id, ["loss"], range(10)), timeout=20)
+        request = messages.GetMetricHistoryRequest(page_size=3, attempt=0)
+        request.MergeFrom(selection)
+        token = stub.GetMetricHistory(request, timeout=20).next_page_token
+        for attempt in (1, None):
+            wrong = messages.GetMetricHistoryRequest(attempt=attempt, page_token=token)
+            wrong.MergeFrom(selection)
+            with pytest.raises(grpc.RpcError, match="is of another request"):
+                stub.GetMetricHistory(wrong, timeout=20)
+
+
+async def test_stops_deletions_and_restorations(caller: Caller) -> None:
+    run_id, experiment_id = _new_id(), _new_id()
+    started = await caller.call("start_run", messages.StartRunRequest(run_id=run_id, experiment_id=experiment_id))
+    stopped = await caller.call("stop_run", messages.StopRunRequest(run_id=run_id, reason="enough"))
+    run = (await caller.call("get_run", run_id, write_tokens=[started.write_token, stopped.write_token])).run
+    assert (run.stop_requested, run.stop_reason) == (True, "enough")
+    taken_back = await caller.call("stop_run", messages.StopRunRequest(run_id=run_id, withdraw=True))
+    run = (await caller.call("get_run", run_id, write_tokens=[taken_back.write_token])).run
+    assert (run.stop_requested, run.stop_reason) == (False, "")
+    deleted = await caller.call("delete_run", messages.DeleteRunRequest(run_id=run_id))
+    run = (await caller.call("get_run", run_id, show_deleted=True, write_tokens=[deleted.write_token])).run
+    assert run.HasField("deleted_at")
+    restored = await caller.call("undelete_run", messages.UndeleteRunRequest(run_id=run_id))
+    run = (await caller.call("get_run", run_id, write_tokens=[restored.write_token])).run
+    assert not run.HasField("deleted_at")
+    request = messages.DeleteExperimentRequest(experiment_id=experiment_id)
+    gone = await caller.call("delete_experiment", request)
+    listed = await caller.all("list_experiments", show_deleted=True, write_tokens=[gone.write_token])
+    assert [one.HasField("deleted_at") for one in listed if one.experiment_id == experiment_id] == [True]
+    back = await caller.call("undelete_experiment", messages.UndeleteExperimentRequest(experiment_id=experiment_id))
+    summary = await caller.call("get_summary", experiment_id, write_tokens=[back.write_token])
+    assert not summary.experiment.HasField("deleted_at")
 
 
 async def test_lists_over_several_pages(caller: Caller) -> None:

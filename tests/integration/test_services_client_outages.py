@@ -61,6 +61,13 @@ def _begin(caller: Caller, method: str, *arguments: Any, **options: Any) -> asyn
     return asyncio.create_task(caller.call(method, *arguments, **options))
 
 
+def _much_later() -> BrokerUnavailable:
+    """What asks for half a minute's patience."""
+    error = BrokerUnavailable(outcome="unknown")
+    error.retry_after = 30.0
+    return error
+
+
 async def test_a_write_that_says_who_it_is_is_sent_again(kind: str, front: Front) -> None:
     async with calling(kind, front.address) as caller:
         call = _begin(caller, "log_metric", GOOD["LogMetric"])
@@ -90,14 +97,14 @@ async def test_a_write_that_does_not_is_sent_again_only_when_nothing_was_written
 
 
 async def test_no_retry_beyond_the_deadline(kind: str, front: Front) -> None:
-    async with calling(kind, front.address, timeout=0.9) as caller:
+    async with calling(kind, front.address, timeout=20) as caller:
         call = _begin(caller, "log_metric", GOOD["LogMetric"])
         await front.publisher.until_published(1)
-        front.publisher.fail(BrokerUnavailable(outcome="unknown"))
+        front.publisher.fail(_much_later())
         began = time.monotonic()
         with pytest.raises(errors.Unavailable):
             await call
-        assert time.monotonic() - began < 0.5, "it does not wait for what would come too late"
+        assert time.monotonic() - began < 10, "it does not wait for what would come too late"
     assert len(front.publisher.messages) == 1
 
 
@@ -106,7 +113,7 @@ async def test_somebody_who_never_answers_costs_the_deadline_and_no_more(kind: s
         began = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded, match="no answer in time"):
             await caller.call("get_server_info", timeout=0.5)
-        assert 0.4 < time.monotonic() - began < 2
+        assert 0.4 < time.monotonic() - began < 5
 
 
 async def test_closing_ends_calls_under_way(kind: str, front: Front) -> None:
@@ -128,14 +135,14 @@ async def test_closing_ends_waiting_for_a_retry(kind: str, front: Front, monkeyp
         return delay
 
     monkeypatch.setattr(Attempts, "wait_after", noted)
-    async with calling(kind, front.address) as caller:
+    async with calling(kind, front.address, timeout=60) as caller:
         call = _begin(caller, "log_metric", GOOD["LogMetric"])
         await front.publisher.until_published(1)
-        front.publisher.fail(BrokerUnavailable(outcome="unknown"))
+        front.publisher.fail(_much_later())
         assert await asyncio.to_thread(failed.wait, 5)
         await caller.call("close")
         with pytest.raises(errors.ClientClosed):
-            await asyncio.wait_for(call, 0.8)
+            await asyncio.wait_for(call, 10)
     assert len(front.publisher.messages) == 1
 
 
@@ -155,10 +162,10 @@ async def test_a_server_that_is_not_there_is_named_within_the_deadline(kind: str
         began = time.monotonic()
         with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:1: .*Connection refused"):
             await caller.call("get_server_info", timeout=0.5)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         with pytest.raises(errors.Unavailable):
             await caller.call("log_metric", _PLAIN)
-        assert time.monotonic() - began < 2, "what must not be sent twice is not retried"
+        assert time.monotonic() - began < 5, "what must not be sent twice is not retried"
 
 
 async def test_a_server_that_comes_up_hangs_and_comes_back(kind: str, deployment: Deployment) -> None:

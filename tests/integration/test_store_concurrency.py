@@ -12,6 +12,7 @@ from tests.contract.store_databases import empty, migrated_url, settings_for
 from tests.contract.store_state import read_state
 from tests.contract.store_writes import T, block, complete, points, start, update_experiment, write
 from tracker_server.model.writes import LogPoints, MapChange, Write
+from tracker_server.store.run_list import RunQuery
 from tracker_server.store.store import Store, open_store
 
 RUNS = [f"run-{i}" for i in range(12)]
@@ -55,8 +56,8 @@ def flush_all(store: Store, batches: list[list[Write]]) -> int:
         outcome = store.flush(batch)
         assert outcome.applied + outcome.duplicates == len(batch)
         applied += outcome.applied
-        for run, name in outcome.stale:
-            store.refresh_totals(run, name)
+        for run in outcome.stale:
+            store.refresh_totals(run)
     return applied
 
 
@@ -79,8 +80,8 @@ def test_overlapping_batches_flushed_at_once_are_applied_exactly_once(stores: li
     with ThreadPoolExecutor(len(stores)) as pool:
         applied = sum(pool.map(flush_all, stores, plans))
     assert applied == len(writes)
-    for run, name in stores[0].stale_series(1000):
-        stores[0].refresh_totals(run, name)
+    for run in stores[0].stale_runs(1000):
+        stores[0].refresh_totals(run)
     assert read_state(stores[0], RUNS, EXPERIMENTS) == expected_state(writes, RUNS, EXPERIMENTS)
 
 
@@ -125,7 +126,7 @@ def test_readers_see_whole_flushes_only(stores: list[Store]) -> None:
             writer.flush([write(sequence, body)])
 
     def read(_: int) -> None:
-        if not reader.list_runs("", (), None, 1):
+        if not reader.find_runs(RunQuery(), None, 1)[0]:
             return
         details = reader.read_run("run", "", 10)
         counts = {metric.totals.count for metric in details.metrics}

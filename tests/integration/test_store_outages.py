@@ -19,6 +19,7 @@ from tests.contract.store_state import read_state
 from tests.contract.store_writes import block, complete, points, start, update_experiment, write
 from tracker_server.errors import StoreUnavailable
 from tracker_server.model.writes import LogPoints, Write
+from tracker_server.store.run_list import RunQuery
 from tracker_server.store.store import Store, open_store
 
 
@@ -184,7 +185,7 @@ def test_a_value_that_the_database_refuses_is_no_outage(store: Store) -> None:
     with pytest.raises(Exception, match=r"NUL|u0000|\\\\0") as caught:
         store.flush([write(1, points([1], [1.0]), run="good"), bad])
     assert not isinstance(caught.value, StoreUnavailable)
-    assert store.list_runs("", (), None, 10) == []
+    assert store.find_runs(RunQuery(), None, 10)[0] == []
     assert store.flush([write(1, points([1], [1.0]), run="good")]).applied == 1
 
 

@@ -33,14 +33,14 @@ class Allocator:
     def wake(self) -> None:
         self.wakes += 1
         if self.may and self.writer is not None:
-            self.writer.allocate()
+            self.writer.supply.make()
 
 
 def new_writer(directory: Path, identity: Identity = IDENTITY) -> tuple[JournalWriter, Allocator]:
     keeper = Allocator()
     made = JournalWriter(directory, identity, keeper)
     keeper.writer = made
-    made.allocate()
+    made.supply.make()
     return made, keeper
 
 

@@ -100,7 +100,8 @@ def test_what_cannot_be_repeated_is_retried_only_where_nothing_was_written(
     assert isinstance(decide(error, 1, repeatable=True), Retry)
 
 
-_PAIRED = ["LogMetric", "LogMetrics", "RunCompleted", "UpdateRun", "UpdateExperiment"]
+_PAIRED = ["LogMetric", "LogMetrics", "RunCompleted", "UpdateRun", "UpdateExperiment", "RewindRun", "StopRun"]
+_PAIRED += ["DeleteRun", "UndeleteRun", "DeleteExperiment", "UndeleteExperiment"]
 
 
 @pytest.mark.parametrize("rpc", list(GOOD))
@@ -116,7 +117,8 @@ def test_writes_without_their_pair_and_starts_without_their_run_cannot(rpc: str)
         if field in request.DESCRIPTOR.fields_by_name and rpc != "CloseWriter":
             request.ClearField(field)
     assert is_repeatable(request) is (rpc not in _PAIRED)
-    assert not is_repeatable(public.StartRunRequest(writer_id="0123456789abcdef", sequence=1))
+    for kind in (public.StartRunRequest, public.RewindRunRequest):
+        assert not is_repeatable(kind(writer_id="0123456789abcdef", sequence=1))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 
 from tests.unit.envelopes import NOW_MS, PAYLOADS, good_write, log_metrics, run_completed, start_run, update_run
 from tracker.internal.v1 import envelope_pb2 as internal
@@ -208,7 +209,7 @@ def test_an_impossible_block_is_named(change: Callable[[internal.PackedBlock], o
 def changed(message: public.StartRunRequest, **changes: object) -> bytes:
     for name, value in changes.items():
         setattr(message, name, value)
-    return message.SerializeToString()
+    return payload_of(message)
 
 
 def with_config(text: str, *, key: bool) -> bytes:
@@ -217,20 +218,25 @@ def with_config(text: str, *, key: bool) -> bytes:
         request.config.values["deep"].list_value.values.add().map_value.values[text].int_value = 1
     else:
         request.config.values["deep"].list_value.values.add().string_value = text
-    return request.SerializeToString()
+    return payload_of(request)
 
 
 def completed(**maps: dict[str, object]) -> bytes:
     request = run_completed()
     for name, entries in maps.items():
         getattr(request, name).update(entries)
-    return request.SerializeToString()
+    return payload_of(request)
 
 
 def masked(path: str) -> bytes:
     request = update_run()
     request.update_mask.paths.append(path)
-    return request.SerializeToString()
+    return payload_of(request)
+
+
+def payload_of(request: Message) -> bytes:
+    """With the entries of maps in order: payloads are part of the tests' names, on which all workers have to agree."""
+    return request.SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize(

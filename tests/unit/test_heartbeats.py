@@ -34,7 +34,11 @@ class Harness:
         self.flags = Flags()
         self.now = 1_000.0
         self.heartbeats = Heartbeats(
-            Ingest(self.publisher, 4), Identity(), self.flags, lambda: self.now, max_remembered_runs=remembered
+            Ingest(self.publisher, 4),
+            Identity(),
+            self.flags,
+            monotonic=lambda: self.now,
+            max_remembered_runs=remembered,
         )
 
     async def beat(self, run_id: str = "run", attempt: int = 0) -> public.HeartbeatResponse:

@@ -166,6 +166,24 @@ async def test_a_broker_that_is_away_is_told_at_once(publisher: FakePublisher) -
     assert publisher.messages == []
 
 
+async def test_what_is_turned_away_is_counted_for_its_partition(publisher: FakePublisher) -> None:
+    ingest = Ingest(publisher, 2, IngestLimits(outstanding_writes=2))
+    here, there = (next(f"r{n}" for n in range(99) if partition_of(f"r{n}", 2) == partition) for partition in (0, 1))
+    publisher.accepting = False
+    await answers(submit(ingest, a_write(1, scope=here)))
+    publisher.accepting, publisher.error = True, QueueFull()
+    await answers(submit(ingest, a_write(1, scope=here), a_write(2, scope=here)))
+    assert [ingest.turned_away(partition) for partition in (0, 1)] == [3, 0]
+    publisher.error, publisher.held = None, True
+    tasks = submit(ingest, a_write(1, scope=here), a_write(2, scope=here), a_write(3, scope=there))
+    await publisher.until_published(2)
+    publisher.release()
+    await answers(tasks)
+    publisher.refusals = [Refusal(0, "can never be stored")]
+    await answers([*submit(ingest, a_write(4, scope=here)), *submit(ingest, a_write(5, scope=here), timeout=0)])
+    assert [ingest.turned_away(partition) for partition in (0, 1)] == [3, 1]
+
+
 async def refused(ingest: Ingest, write: internal.Write) -> TrackerError:
     with pytest.raises(TooManyOutstanding) as caught:
         await ingest.submit(write, 10)

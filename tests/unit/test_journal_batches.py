@@ -77,7 +77,7 @@ def test_a_dead_process_leaves_its_open_batch_closed(tmp_path: Path) -> None:
     reader.close()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(_commands)
 def test_however_it_is_written_and_read_every_reader_gets_the_same_batches(commands: list[str]) -> None:
     """A model: rows in the order in which they were logged; what was ended before a read is handed out by it."""

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.journals import TIME, Allocator, all_rows, new_writer, read_all, row, small
-from tracker_client.journal import writer as writer_module
+from tracker_client.journal import supply
 from tracker_client.journal.frames import Method
 from tracker_client.journal.writer import JournalWriter
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(supply, "PATIENCE_SECONDS", 0.0)
 
 
 def _fill(writer: JournalWriter, keeper: Allocator) -> list[int]:
@@ -84,7 +84,7 @@ def test_a_dropped_row_uses_up_its_step(tmp_path: Path) -> None:
 
 
 def test_a_row_waits_once_for_a_segment_and_then_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(supply, "PATIENCE_SECONDS", 0.05)
     with small():
         writer, keeper = new_writer(tmp_path)
         keeper.may = False
@@ -93,11 +93,11 @@ def test_a_row_waits_once_for_a_segment_and_then_no_more(tmp_path: Path, monkeyp
             writer.append({"a": 1.0}, step, TIME)
         took = time.monotonic() - began
         assert writer.dropped > 1000
-        assert 0.05 <= took < 0.5
+        assert 0.05 <= took < 5
 
 
 def test_a_segment_that_comes_in_time_costs_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr(supply, "PATIENCE_SECONDS", 5.0)
     with small():
         writer, _ = new_writer(tmp_path)
         for step in range(2000):
@@ -164,7 +164,7 @@ def test_letting_go_removes_unused_segments_and_frees_the_lock(tmp_path: Path) -
         assert writer.folder.owned()
         writer.release()
     assert not writer.folder.owned()
-    assert not writer.spares
+    assert not writer.supply.spares
     assert not writer.retired
     assert sum(batch.points for batch in read_all(writer.folder)) == 300
     assert len(writer.folder.segment_numbers()) == max(batch.segment for batch in read_all(writer.folder))

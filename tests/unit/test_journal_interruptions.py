@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.journals import IDENTITY, TIME, all_rows, drain, new_writer, read_all, row, rows_of, small
-from tracker_client.journal import writer as writer_module
+from tracker_client.journal import supply
 from tracker_client.journal.frames import Method
 from tracker_client.journal.reader import JournalReader
 from tracker_client.journal.writer import JournalWriter
@@ -38,7 +38,7 @@ def _undisturbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     And what a handler raises shall not be swallowed, as it is when it has interrupted a callback of the collector.
     """
-    monkeypatch.setattr(writer_module, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr(supply, "PATIENCE_SECONDS", 10.0)
     gc.disable()
     yield
     gc.enable()

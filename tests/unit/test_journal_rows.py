@@ -43,7 +43,7 @@ def test_odd_values_keep_their_bits(tmp_path: Path) -> None:
     assert all_rows(writer.folder) == [row(metrics, step) for step in (-(2**62), 2**62, -(2**63), 2**63 - 1, 0)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(_metrics, _steps), max_size=40), st.lists(st.integers(0, 3), max_size=40))
 def test_any_rows_in_any_mixture_come_back_in_order(
     logged: list[tuple[dict[str, float], int]], again: list[int]

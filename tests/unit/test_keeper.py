@@ -81,7 +81,7 @@ def test_nothing_is_dropped_while_there_is_room(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_once_and_got_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = _Kept(tmp_path)
     writer = kept.writer()
-    _until(lambda: len(writer.spares) == 2)
+    _until(lambda: len(writer.supply.spares) == 2)
 
     def full(_: int, __: int, ___: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -94,7 +94,7 @@ def test_a_full_disk_is_told_once_and_got_over(tmp_path: Path, monkeypatch: pyte
     assert set(kept.said) == {
         f"no room for journals in {tmp_path} (No space left on device); new points are dropped until there is"
     }
-    _until(lambda: writer.spares)
+    _until(lambda: writer.supply.spares)
     points = writer.points
     _until(lambda: _taken(writer) > points)
     writer.close()
@@ -128,7 +128,7 @@ def test_what_was_dropped_is_told_as_soon_as_something_was_sent(tmp_path: Path) 
         writer.append({"a": 1.0}, None, TIME)
     for number in writer.folder.segment_numbers()[:-1]:
         writer.folder.segment_path(number).unlink()
-    _until(lambda: writer.spares)
+    _until(lambda: writer.supply.spares)
     points = writer.points
     _until(lambda: _taken(writer) > points)
     _until(lambda: any(batch.dropped for batch in read_all(writer.folder, owned=True)))
@@ -230,7 +230,7 @@ def test_a_journal_that_was_let_go_of_meanwhile_is_not_touched(tmp_path: Path, m
     kept.keeper.remove(over)
     touched: list[str] = []
     monkeypatch.setattr(over, "sync", lambda: touched.append("sync"))
-    monkeypatch.setattr(over, "next_segment", lambda: touched.append("next_segment"))
+    monkeypatch.setattr(over.supply, "wanted", lambda: touched.append("wanted"))
     hangs.set()
     # It has been through its list, and begun anew.
     assert again.wait(10)

@@ -49,7 +49,7 @@ def _batch(logged: list[tuple[dict[str, float], int, int]]) -> Batch:
     return batch
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_rows)
 def test_protobuf_reads_exactly_the_rows_that_were_logged(logged: list[tuple[dict[str, float], int, int]]) -> None:
     batch = _batch(logged)
@@ -60,7 +60,7 @@ def test_protobuf_reads_exactly_the_rows_that_were_logged(logged: list[tuple[dic
     assert sum(len(block.steps) * len(block.columns) for block in request.blocks) == batch.points
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_rows)
 def test_points_of_a_series_that_tie_keep_their_order(logged: list[tuple[dict[str, float], int, int]]) -> None:
     logged = [({name: float(number) for name in metrics}, *when) for number, (metrics, *when) in enumerate(logged)]  # type: ignore[misc]  # two integers

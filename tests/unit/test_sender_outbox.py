@@ -259,6 +259,31 @@ def test_what_is_found_without_an_owner_is_sent_as_history(tmp_path: Path) -> No
     assert calls.LogMetricsRequest.FromString(outbox.request(second)[1]).replay
 
 
+def test_a_write_of_the_experiment_is_followed_by_a_void_one_of_the_run(tmp_path: Path) -> None:
+    writer, _ = new_writer(tmp_path)
+    made = calls.UpdateExperimentRequest(experiment_id="e", sequence=1)
+    writer.message(Method.UPDATE_EXPERIMENT, lambda _: made.SerializeToString())
+    writer.release()
+    outbox = _outbox(writer)
+    (first,) = _take(outbox)
+    method, request = outbox.request(first)
+    assert (method, calls.UpdateExperimentRequest.FromString(request)) == ("UpdateExperiment", made)
+    assert outbox.taken_apart(first)
+    (second,) = _take(outbox)
+    method, request = outbox.request(second)
+    void = calls.LogMetricsRequest.FromString(request)
+    assert (method, void.run_id, void.sequence, len(void.blocks), void.dropped_points) == (
+        "LogMetrics",
+        "run-1",
+        1,
+        0,
+        0,
+    )
+    assert not outbox.taken_apart(second)
+    outbox.acknowledge(second, "")
+    assert outbox.wants_close() == 1
+
+
 def test_segments_that_cannot_be_deleted_stop_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with small():
         writer, _ = new_writer(tmp_path)

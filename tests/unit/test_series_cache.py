@@ -62,3 +62,17 @@ def test_a_second_flush_at_the_same_time_knows_nothing_and_changes_nothing() -> 
         assert set(first.take("r")) == {"a"}
         assert second.take("r") == {}
     assert set(known(cache, "r")) == {"a"}
+
+
+def test_rows_that_others_wrote_are_read_again_also_when_a_flush_has_them_just_then() -> None:
+    cache = SeriesCache()
+    flush(cache, "r", "a")
+    flush(cache, "other", "a")
+    cache.forget("r")
+    assert known(cache, "r") == {}
+    with cache.used() as used:
+        used.take("other")
+        cache.forget("other")
+    assert known(cache, "other") == {}
+    flush(cache, "other", "b")
+    assert set(known(cache, "other")) == {"b"}

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.unit.blocks import Point, block, naive_points, placed_blocks
-from tracker_server.model.points import Ints, PlacedBlock, build_frames
+from tracker_server.model.points import Floats, Ints, PlacedBlock, build_frames
 from tracker_server.model.totals import HUGE, HUGE_SCALE, NOTHING, Extreme, Last, Totals, column_totals, frame_totals
 
 
@@ -94,17 +94,22 @@ def test_totals_made_anew_from_columns_are_the_same(placed: list[PlacedBlock]) -
     for frame in build_frames(placed):
         source = frame.last_source
         for row, totals in enumerate(frame_totals(frame)):
-            anew = column_totals(frame.steps, frame.times, frame.values[row], source.writer_id, source.sequence)
+            anew = anew_from(frame.steps, frame.times, frame.values[row], source.writer_id, source.sequence)
             assert_totals(anew, expected[frame.names[row]])
             # Columns of a frame are added up in another order.
             assert repr(replace(anew, sum=totals.sum, huge_sum=totals.huge_sum)) == repr(totals)
 
 
 def test_a_point_of_the_same_write_that_stands_later_is_the_last() -> None:
-    one, other = (column_totals(*arrays([0, 0]), np.array([1.0, value]), "w", 1) for value in (2.0, 3.0))
+    one, other = (anew_from(*arrays([0, 0]), np.array([1.0, value]), "w", 1) for value in (2.0, 3.0))
     merged = one.merged(other)
     assert merged.last is not None
     assert merged.last.value == 3.0
+
+
+def anew_from(steps: Ints, times: Ints, values: Floats, writer_id: str, sequence: int) -> Totals:
+    """Totals of these points, the last of which is one of this writer's."""
+    return column_totals(steps, values, Last(int(steps[-1]), int(times[-1]), writer_id, sequence, float(values[-1])))
 
 
 def arrays(steps: list[int]) -> tuple[Ints, Ints]:
@@ -123,7 +128,7 @@ LARGEST = sys.float_info.max
 @example([5e-324, 5e-324])
 def test_the_mean_of_finite_values_is_finite_and_near_the_exact_one(values: list[float]) -> None:
     steps, times = arrays(list(range(len(values))))
-    mean = column_totals(steps, times, np.array(values), "w", 1).mean
+    mean = anew_from(steps, times, np.array(values), "w", 1).mean
     assert mean is not None
     assert math.isfinite(mean)
     exact = sum(map(Fraction, values), Fraction(0)) / len(values)
@@ -136,7 +141,7 @@ def test_the_mean_of_finite_values_is_finite_and_near_the_exact_one(values: list
 def test_the_mean_of_many_largest_numbers_stays_one(largest: float) -> None:
     totals = NOTHING
     for step in range(100):
-        totals = totals.merged(column_totals(*arrays([step]), np.array([largest]), "w", step + 1))
+        totals = totals.merged(anew_from(*arrays([step]), np.array([largest]), "w", step + 1))
         assert totals.mean is not None
         assert math.isfinite(totals.mean)
 

@@ -7,9 +7,14 @@ import sys
 import typer
 
 from tracker_client.cli.commands.compare import compare
+from tracker_client.cli.commands.delete import delete, undelete
+from tracker_client.cli.commands.edit import edit
 from tracker_client.cli.commands.export import export
 from tracker_client.cli.commands.history import history
 from tracker_client.cli.commands.imports import import_
+from tracker_client.cli.commands.metrics import define, metrics
+from tracker_client.cli.commands.retention import retention
+from tracker_client.cli.commands.rewind import rewind
 from tracker_client.cli.commands.runs import experiments, runs
 from tracker_client.cli.commands.show import show
 from tracker_client.cli.commands.stop import stop
@@ -31,8 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for panel, functions in {
-    _READ: (runs, experiments, show, summary, history, compare, tail),
-    _WRITE: (stop,),
+    _READ: (runs, experiments, show, summary, metrics, history, compare, tail),
+    _WRITE: (stop, rewind, edit, define, delete, undelete, retention),
     _MOVE: (import_, export, sync),
 }.items():
     for function in functions:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tracker.v1 import resources_pb2 as resources
 from tracker.v1 import tracker_service_pb2 as messages
-from tracker_client.cli.texts import exact, instant, rfc3339, status
+from tracker_client.cli.texts import exact, goal, instant, rfc3339, status
 from tracker_client.config import from_config
 
 Json = dict[str, Any]
@@ -39,9 +39,14 @@ def run(message: resources.Run) -> Json:
         "metadata": dict(sorted(message.metadata.items())),
         "artifacts": dict(sorted(message.artifacts.items())),
         "final_metrics": {name: real(value) for name, value in sorted(message.final_metrics.items())},
-        **_times(message, "created_at", "started_at", "ended_at", "last_seen_at"),
+        **_times(message, "created_at", "started_at", "ended_at", "last_seen_at", "lost_since"),
+        "reason": message.reason,
+        "group": message.group,
+        "parent_run_id": message.parent_run_id,
         "experiment_conflicts": list(message.experiment_conflicts),
         "stop_requested": message.stop_requested,
+        "stop_reason": message.stop_reason,
+        **_times(message, "deleted_at", "points_dropped_at"),
     }
 
 
@@ -54,7 +59,9 @@ def run_details(response: messages.GetRunResponse) -> Json:
             {
                 "attempt": one.attempt,
                 "status": status(one.status),
-                **_times(one, "started_at", "ended_at", "last_seen_at"),
+                **_times(one, "started_at", "ended_at", "last_seen_at", "lost_since"),
+                "reason": one.reason,
+                "rewound_from_step": one.rewound_from_step if one.HasField("rewound_from_step") else None,
             }
             for one in response.attempts
         ],
@@ -92,7 +99,34 @@ def experiment(message: resources.Experiment) -> Json:
         "tags": list(message.tags),
         "metadata": dict(sorted(message.metadata.items())),
         "run_count": message.run_count,
-        **_times(message, "created_at"),
+        "metric_definitions": [definition(one) for one in message.metric_definitions],
+        "retention": {
+            "delete_runs_after_days": message.retention.delete_runs_after_days,
+            "drop_points_after_days": message.retention.drop_points_after_days,
+        }
+        if message.HasField("retention")
+        else None,
+        **_times(message, "created_at", "deleted_at"),
+    }
+
+
+def definition(message: resources.MetricDefinition) -> Json:
+    """What a metric means."""
+    return {
+        "name": message.name,
+        "goal": goal(message.goal),
+        "x_metric": message.x_metric,
+        "unit": message.unit,
+        "description": message.description,
+    }
+
+
+def listed_metric(message: resources.ListedMetric) -> Json:
+    """One metric of an experiment."""
+    return {
+        "name": message.name,
+        "run_count": message.run_count,
+        "definition": definition(message.definition) if message.HasField("definition") else None,
     }
 
 
@@ -120,10 +154,15 @@ def _across_runs(message: resources.MetricAcrossRuns) -> Json:
         "name": message.name,
         "run_count": message.run_count,
         "non_finite_run_count": message.non_finite_run_count,
-        "min": {"value": message.min.value, "run_id": message.min.run_id} if message.HasField("min") else None,
-        "max": {"value": message.max.value, "run_id": message.max.run_id} if message.HasField("max") else None,
+        **{name: _run_value(message, name) for name in ("min", "max", "best", "worst")},
         "mean": real(message.mean) if message.HasField("mean") else None,
+        "definition": definition(message.definition) if message.HasField("definition") else None,
     }
+
+
+def _run_value(message: resources.MetricAcrossRuns, name: Literal["min", "max", "best", "worst"]) -> Json | None:
+    one = getattr(message, name)
+    return {"value": one.value, "run_id": one.run_id} if message.HasField(name) else None
 
 
 def _writer(message: resources.WriterState) -> Json:

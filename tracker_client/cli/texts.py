@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tracker.v1.resources_pb2 import RunStatus
+from tracker.v1.resources_pb2 import MetricGoal, RunStatus
 
 NOTHING = "–"  # noqa: RUF001  # the dash of tables
 _ESCAPES = {chr(code): repr(chr(code))[1:-1] for code in (*range(32), 127)} | {"\\": r"\\"}
@@ -49,6 +49,13 @@ def status(value: RunStatus.ValueType) -> str:
     if value not in RunStatus.values():
         return str(value)
     return RunStatus.Name(value).removeprefix("RUN_STATUS_").lower()
+
+
+def goal(value: MetricGoal.ValueType) -> str:
+    """Such as `minimize`; empty for none."""
+    if value not in MetricGoal.values():
+        return str(value)
+    return MetricGoal.Name(value).removeprefix("METRIC_GOAL_").replace("UNSPECIFIED", "").lower()
 
 
 def instant(stamp: Timestamp) -> datetime:

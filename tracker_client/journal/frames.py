@@ -65,6 +65,9 @@ class Method(IntEnum):
     START_RUN = 1
     UPDATE_RUN = 2
     RUN_COMPLETED = 3
+    UPDATE_EXPERIMENT = 4
+    """Of the run's experiment. The run's own sequence is used up by a void write that follows it."""
+    REWIND_RUN = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ rest; after an exception, what lies whole in the map counts as written, and what
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import mmap
 import os
@@ -21,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from operator import index
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -29,15 +27,12 @@ from tracker_client.journal import frames
 from tracker_client.journal.folder import create_folder
 from tracker_client.journal.frames import FRAME_HEADER, PREFIX, ROW_START, Identity, Kind, Method, SegmentHeader
 from tracker_client.journal.schema import Schema
-from tracker_client.journal.segment import LARGEST_BYTES, Segment, make_segment
+from tracker_client.journal.segment import Segment
 from tracker_client.journal.status import StatusPage
+from tracker_client.journal.supply import SegmentSupply
 
 BATCH_BYTES: Final = 1024 * 1024
 """A batch is cut at so many bytes of its encoding: every server takes requests of that size."""
-SPARES: Final = 2
-"""Segments allocated ahead: one alone could be used up before its successor is there."""
-PATIENCE_SECONDS: Final = 0.2
-"""How long a row waits for a segment that the keeper is making, once: then rows are dropped until there is one."""
 _MARK_BYTES: Final = frames.frame_size(PREFIX.size)
 _DROPPED_BYTES: Final = frames.frame_size(frames.DROPPED.size)
 _RESERVE: Final = 2 * _MARK_BYTES + _DROPPED_BYTES
@@ -85,21 +80,15 @@ class JournalWriter:
         self._unreported = 0
         self._synced: tuple[int, int] | None = None
         self._closed = False
-        self._patient = True
-        # Unlike an Event's, its lock cannot be left taken by an exception out of a signal handler.
-        self._arrived: SimpleQueue[None] = SimpleQueue()
-        self._allocation = threading.RLock()
         self.points = 0
         """Points taken, dropped ones not counted."""
         self.dropped = 0
         """Points given up because no segment was at hand."""
-        self.spares: deque[Segment] = deque()
-        """The next segments, allocated already."""
+        self.supply = SegmentSupply(self.folder)
+        """The next segments."""
         self.retired: deque[Segment] = deque()
         """Full segments, to be closed by the keeper."""
         self._offset = self._limit = self._last_words = 0
-        self._allocated = 1
-        """Number of the last segment that was made."""
         try:
             self.status = StatusPage(self.folder.status_path)
             self._begin_segment(Segment(self.folder.segment_path(1), 1))
@@ -253,34 +242,6 @@ class JournalWriter:
         finally:
             self._lock.release()
 
-    def next_segment(self) -> tuple[Path, int] | None:
-        """Where a segment is to be made, and its number; None when enough are at hand."""
-        if self._closed or len(self.spares) >= SPARES:
-            return None
-        number = self._allocated + 1
-        return self.folder.segment_path(number), number
-
-    def allocate(self, largest: int = LARGEST_BYTES) -> None:
-        """Makes the next segment, unless enough are at hand. Waits for the disk. Raises OSError.
-
-        largest: bytes that it may have. Where there is no room for it, a smaller one is made.
-        """
-        with self._allocation:
-            while (wanted := self.next_segment()) is not None:
-                try:
-                    segment = make_segment(*wanted, largest)
-                except FileExistsError:
-                    # Left by a signal handler that has interrupted this. Gaps do no harm.
-                    self._allocated += 1
-                    continue
-                if segment.number <= self._allocated:
-                    segment.discard()
-                    continue
-                self._allocated = segment.number
-                self.spares.append(segment)
-                return self._arrived.put(None)
-            return None
-
     def sync(self) -> None:
         """Returns once what was appended before has reached the disk. Raises OSError."""
         segment, offset = self._segment, self._offset
@@ -294,10 +255,8 @@ class JournalWriter:
             self._shut()
             for segment in (*self.retired, self._segment):
                 segment.close()
-            for segment in self.spares:
-                segment.discard()
             self.retired.clear()
-            self.spares.clear()
+            self.supply.discard()
             self.disown()
 
     def disown(self) -> None:
@@ -361,8 +320,8 @@ class JournalWriter:
             if self._closed:
                 raise OSError("the journal is closed")
             try:
-                if not self.spares:
-                    self.allocate()
+                if not self.supply.spares:
+                    self.supply.make()
                 self._next_segment()
             except (OSError, JournalFull) as error:
                 if size > self._room() + self._last_words:
@@ -377,27 +336,13 @@ class JournalWriter:
         return self._limit - self._offset
 
     def _next_segment(self) -> None:
-        if not self.spares and self._patient and not self._closed:
-            # The keeper may be about to give one, and only wait for its turn to run.
-            self._keeper.wake()
-            self._patient = self._wait_for_segment()
-        if not self.spares or self._closed:
+        if not self.supply.wait(self._keeper.wake) or self._closed:
             raise JournalFull
-        self._patient = True
         self._end_batch()
         full = self._segment
-        self._begin_segment(self.spares.popleft())
+        self._begin_segment(self.supply.spares.popleft())
         self.retired.append(full)
         self._keeper.wake()
-
-    def _wait_for_segment(self) -> bool:
-        """Waits until there is one, as long as patience lasts; whether there is."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not self.spares and (left := deadline - time.monotonic()) > 0:
-            with contextlib.suppress(Empty):
-                # There may be tokens of segments used long ago.
-                self._arrived.get(timeout=left)
-        return bool(self.spares)
 
     def _begin_segment(self, segment: Segment) -> None:
         header = SegmentHeader(self.identity, segment.number, self._sequence, self._boot).encode()
@@ -454,7 +399,7 @@ class JournalWriter:
 
     def _shut(self) -> None:
         """From here on a row finds no room, and whatever a signal has interrupted writes into nothing."""
-        self._closed = True
+        self._closed = self.supply.ended = True
         self._limit = 0
         self._map, self._view = mmap.mmap(-1, 1), memoryview(b"")
 

@@ -30,6 +30,8 @@ FIRST_HEARTBEAT_SECONDS: Final = 1.0
 """Then twice that, and so on up to what the server says: a young run is more likely to be stopped."""
 DEFAULT_HEARTBEAT_SECONDS: Final = 30.0
 """Until the server has said how often it wants one."""
+HEARTBEAT_RETRY_SECONDS: Final = 5.0
+"""After one that failed: with the whole pause, a run could outlive its lease unheard in a few short outages."""
 _log = logging.getLogger("tracker_client.sender")
 
 
@@ -222,6 +224,8 @@ class Courier:
         self._changed.add(outbox.folder.path)
         if answer.error is None:
             self._succeeded()
+            if outbox.taken_apart(outgoing):
+                return
             points = 0 if outgoing.void else outgoing.batch.points
             self.points += points
             outbox.acknowledge(outgoing, _token(answer.body, outgoing))
@@ -281,6 +285,8 @@ class Courier:
             self._last_contact = time.time()
             self._stop_requested[path] = calls.HeartbeatResponse.FromString(answer.body).stop_requested
             self._changed.add(path)
+        elif path in self._heartbeats:
+            self._heartbeats[path] = min(self._heartbeats[path], time.monotonic() + HEARTBEAT_RETRY_SECONDS)
 
     def _informed(self, answer: Answer) -> None:
         if answer.error is None:
@@ -289,7 +295,10 @@ class Courier:
 
 
 def _token(body: bytes, outgoing: Outgoing) -> str:
-    """The write token of an answer: StartRun has it in another field than the others, which are alike."""
-    if outgoing.batch.method is Method.START_RUN and not outgoing.void:
+    """The write token of an answer: some have it in another field than the others, which are alike."""
+    method = None if outgoing.void else outgoing.batch.method
+    if method is Method.START_RUN:
         return calls.StartRunResponse.FromString(body).write_token
+    if method is Method.REWIND_RUN:
+        return calls.RewindRunResponse.FromString(body).write_token
     return calls.LogMetricsResponse.FromString(body).write_token

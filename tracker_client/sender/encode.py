@@ -34,6 +34,7 @@ _MESSAGES: Final[dict[Method, Any]] = {
     Method.START_RUN: calls.StartRunRequest,
     Method.UPDATE_RUN: calls.UpdateRunRequest,
     Method.RUN_COMPLETED: calls.RunCompletedRequest,
+    Method.REWIND_RUN: calls.RewindRunRequest,
 }
 
 
@@ -53,6 +54,8 @@ def encode_points(identity: Identity, batch: Batch, *, replay: bool) -> bytes:
 def encode_message(batch: Batch, *, replay: bool) -> bytes:
     """The request of a batch that is one whole request: as it was given, but for the mark of a replay."""
     if not replay or batch.method is None:
+        return batch.request
+    if batch.method not in _MESSAGES:
         return batch.request
     request = _MESSAGES[batch.method].FromString(batch.request)
     request.replay = True

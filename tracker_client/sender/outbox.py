@@ -23,6 +23,8 @@ _METHODS: Final = {
     Method.START_RUN: "StartRun",
     Method.UPDATE_RUN: "UpdateRun",
     Method.RUN_COMPLETED: "RunCompleted",
+    Method.UPDATE_EXPERIMENT: "UpdateExperiment",
+    Method.REWIND_RUN: "RewindRun",
 }
 
 
@@ -36,7 +38,7 @@ class Outgoing:
         self.tries = 0
         """How often it was sent."""
         self.void = False
-        """Whether it is sent as a void write, since the server can never take what it was."""
+        """Whether it is sent as a void write: the server can never take what it was, or has taken what is not of the run."""
 
 
 class Outbox:
@@ -146,6 +148,14 @@ class Outbox:
             write_token=write_token or self.status.write_token,
         )
         self._finish(batch)
+
+    def taken_apart(self, outgoing: Outgoing) -> bool:
+        """Whether a write that was taken was one of the experiment: then the run's sequence is still to be used up."""
+        if outgoing.void or outgoing.batch.method is not Method.UPDATE_EXPERIMENT:
+            return False
+        outgoing.void = True
+        self.return_(outgoing)
+        return True
 
     def return_(self, outgoing: Outgoing) -> None:
         """A batch was not taken; it is to be sent again, before what comes after it."""

@@ -24,8 +24,12 @@ from tracker_server.store.store import Store
 
 _POLL_SECONDS = 0.25
 """How long the loop waits for a message before it looks around."""
+_PATIENCE_SHARE = 0.5
+"""Of the time that the last flush took, so long a batch waits for more."""
+_PATIENCE_SECONDS = 0.01
+"""At most."""
 _SWEEP = 1_000
-"""Stale series refreshed at most after a takeover; the others wait for their next flush."""
+"""Runs with stale series that are refreshed at most after a takeover; the others wait for their next flush."""
 _log = structlog.get_logger(__name__)
 
 
@@ -68,6 +72,11 @@ class Consumer:
         self._flushing: asyncio.Task[None] | None = None
         self._flushing_counts: Counter[int] = Counter()
         self._quiet_since = 0.0
+        self._began = 0.0
+        self._flushing_writes = 0
+        self._callers = 0
+        """Writes that were under way when a flush last ended: as many as may soon be waiting again."""
+        self._patience = 0.0
         self._held_back: Delivery | None = None
         self._drains: list[asyncio.Future[None]] = []
         self._stop = asyncio.Event()
@@ -131,12 +140,12 @@ class Consumer:
         batch = Batch(self._subscriber.session)
         while True:
             reason = await self._fill(batch)
-            await self._settle()
+            await self._settle(batch)
             # The messages of an old channel come again on the new one.
             if batch and batch.session == self._subscriber.session:
                 self._begin(batch, reason)
                 if reason in (Reason.ALONE, Reason.DRAIN):
-                    await self._settle()
+                    await self._settle(Batch(batch.session))
             if reason is Reason.DRAIN:
                 for waiter in self._drains:
                     if not waiter.done():
@@ -148,6 +157,8 @@ class Consumer:
 
     def _begin(self, batch: Batch, reason: Reason) -> None:
         self._flushing_counts = batch.counts
+        self._flushing_writes = len(batch.writes)
+        self._began = self._loop.time()
         self._flushing = asyncio.create_task(self._flush(batch, reason), name="flush")
 
     async def _flush(self, batch: Batch, reason: Reason) -> None:
@@ -165,8 +176,8 @@ class Consumer:
         if reason is Reason.WINDOW:
             await self._share.wants_more(self._full_windows(batch))
 
-    async def _settle(self) -> None:
-        """Waits for the flush under way."""
+    async def _settle(self, batch: Batch) -> None:
+        """Waits for the flush under way. batch: the next one."""
         flushing, self._flushing = self._flushing, None
         if flushing is not None:
             try:
@@ -176,6 +187,8 @@ class Consumer:
             finally:
                 self._flushing_counts = Counter()
                 self._quiet_since = self._loop.time()
+                self._callers = self._flushing_writes + len(batch.writes)
+                self._patience = min((self._quiet_since - self._began) * _PATIENCE_SHARE, _PATIENCE_SECONDS)
 
     async def _fill(self, batch: Batch) -> Reason:
         """Adds deliveries until there is a reason to flush."""
@@ -187,12 +200,12 @@ class Consumer:
                 if self._flushing is None:
                     return Reason.WINDOW
                 # Half of the window is being flushed: its acknowledgement lets the rest of the batch come.
-                await self._settle()
+                await self._settle(batch)
                 continue
             delivery = await self._next(batch)
             now = self._loop.time()
             if self._flushing is not None and self._flushing.done():
-                await self._settle()  # raises what made it end
+                await self._settle(batch)  # raises what made it end
             if delivery is None:
                 reason = self._pause(batch, now)
                 if reason is not None:
@@ -243,7 +256,13 @@ class Consumer:
         return Reason.AGE if now - batch.started >= self._limits.seconds else Reason.IDLE
 
     def _due(self, batch: Batch) -> float:
-        """When an unfilled batch is flushed: at once after a quiet time, else so that small chunks stay few."""
+        """When an unfilled batch is flushed: at once after a quiet time, else so that small chunks stay few.
+
+        Where callers wait for the flush, those that the last one answered are given a moment to come again: together
+        they cost little more than one half of them, with the other half waiting for the next flush.
+        """
+        if not self._limits.seconds and len(batch.writes) < self._callers:
+            return self._quiet_since + self._patience
         return min(self._quiet_since, batch.started) + self._limits.seconds
 
     def _full_windows(self, batch: Batch) -> list[int]:
@@ -262,7 +281,7 @@ class Consumer:
     async def _took_over(self) -> None:
         await self._invalidator.takeover()
         with contextlib.suppress(StoreUnavailable):
-            self._flusher.refresh(await self._flusher.call(self._store.stale_series, _SWEEP))
+            self._flusher.refresh(await self._flusher.call(self._store.stale_runs, _SWEEP))
         self._compactor.look_everywhere()
 
     def _busy(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from tracker_server import limits
 from tracker_server.consumer.announcer import Announcer, lowest_ended
 from tracker_server.consumer.batch import Batch, Letter, Origin, write_letter
 from tracker_server.consumer.dead_limit import DeadLimit
+from tracker_server.consumer.refresher import Refresher
 from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable, TrackerError
 from tracker_server.invalidation import Invalidator
 from tracker_server.model.writes import Write
@@ -58,7 +59,7 @@ class Flusher:
         self._announcer = announcer
         self._executor = executor
         self._limit = DeadLimit() if dead_limit else None
-        self._refreshes: set[asyncio.Task[None]] = set()
+        self._refresher = Refresher(lambda run_id: self.call(store.refresh_totals, run_id))
         self.healthy = True
         """Whether the database took the last flush."""
         self.points = 0
@@ -106,16 +107,13 @@ class Flusher:
             batch.clear_suspect()
         return mark
 
-    def refresh(self, stale: Sequence[tuple[str, str]]) -> None:
-        """Makes the totals of stale series anew, beside the flushes."""
-        for run_id, name in stale:
-            task = asyncio.create_task(self._refresh(run_id, name), name="refresh totals")
-            self._refreshes.add(task)
-            task.add_done_callback(self._refreshes.discard)
+    def refresh(self, run_ids: Iterable[str]) -> None:
+        """Makes the totals of these runs' stale series anew, beside the flushes."""
+        self._refresher.add(run_ids)
 
     async def close(self) -> None:
         """Waits for what runs in the background."""
-        await asyncio.gather(*self._refreshes, return_exceptions=True)
+        await self._refresher.close()
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Runs something that blocks, off the event loop."""
@@ -215,11 +213,3 @@ class Flusher:
                 await self._subscriber.ack(batch.deliveries[-1])
                 message = "nearly every write is dead: this consumer may be older than the servers, or broken"
                 raise ConsumerStopped(message)
-
-    async def _refresh(self, run_id: str, name: str) -> None:
-        try:
-            await self.call(self._store.refresh_totals, run_id, name)
-        except StoreUnavailable:
-            pass  # still marked stale: the next flush or takeover tries again, and reads count the points themselves
-        except Exception:  # noqa: BLE001  # background work: logged, and the series stays marked
-            _log.exception("totals could not be refreshed", run=run_id, metric=name)

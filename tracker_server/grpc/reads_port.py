@@ -34,6 +34,11 @@ class Reads(Protocol):
     ) -> public.ListRunsResponse | bytes:
         """A page of runs."""
 
+    async def list_metrics(
+        self, request: public.ListMetricsRequest, deadline: float | None
+    ) -> public.ListMetricsResponse | bytes:
+        """A page of metrics."""
+
     async def get_metric_history(
         self, request: public.GetMetricHistoryRequest, deadline: float | None
     ) -> public.GetMetricHistoryResponse | bytes:

@@ -11,6 +11,7 @@ from tracker_server.grpc.reads_port import Reads, Watches
 from tracker_server.heartbeats import Heartbeats
 from tracker_server.identity import Identity, WriteRequest
 from tracker_server.ingest import Ingest
+from tracker_server.model.leases import DEFAULT_LEASE, Lease
 from tracker_server.validation import validate
 
 
@@ -31,6 +32,7 @@ class Servicer:
         watches: Watches,
         version: str,
         embedded: bool,
+        lease: Lease = DEFAULT_LEASE,
     ) -> None:
         self._ingest = ingest
         self._identity = identity
@@ -38,7 +40,7 @@ class Servicer:
         self._reads = reads
         self._watches = watches
         self._info = public.GetServerInfoResponse(
-            version=version, limits=advertised_limits(), embedded=embedded
+            version=version, limits=advertised_limits(lease), embedded=embedded
         ).SerializeToString()
 
     async def start_run(self, request: public.StartRunRequest, deadline: float | None) -> public.StartRunResponse:
@@ -139,6 +141,13 @@ class Servicer:
         validate(request)
         return await self._reads.list_runs(request, deadline)
 
+    async def list_metrics(
+        self, request: public.ListMetricsRequest, deadline: float | None
+    ) -> public.ListMetricsResponse | bytes:
+        """Names of metrics."""
+        validate(request)
+        return await self._reads.list_metrics(request, deadline)
+
     async def get_metric_history(
         self, request: public.GetMetricHistoryRequest, deadline: float | None
     ) -> public.GetMetricHistoryResponse | bytes:
@@ -177,7 +186,7 @@ class Servicer:
         return tokens.write_token(write)
 
 
-def advertised_limits() -> Limits:
+def advertised_limits(lease: Lease = DEFAULT_LEASE) -> Limits:
     """The limits that clients must know."""
     return Limits(
         max_request_bytes=limits.MAX_REQUEST_BYTES,
@@ -192,8 +201,8 @@ def advertised_limits() -> Limits:
         max_page_size=limits.MAX_PAGE_SIZE,
         max_history_page_points=limits.MAX_HISTORY_PAGE_POINTS,
         max_history_selection=limits.MAX_HISTORY_SELECTION,
-        lease_seconds=limits.LEASE_SECONDS,
-        heartbeat_seconds=limits.HEARTBEAT_SECONDS,
+        lease_seconds=lease.seconds,
+        heartbeat_seconds=lease.heartbeat_seconds,
         restore_seconds=limits.RESTORE_SECONDS,
         max_filter_length=limits.MAX_FILTER_LENGTH,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tracker_server.model.points import Floats, Ints
-from tracker_server.model.ranges import Ranges
+from tracker_server.model.ranges import EMPTY, Ranges
 from tracker_server.model.totals import Totals
 from tracker_server.model.typed_json import Json
 
@@ -81,6 +81,30 @@ class WriterRecord:
     dead: Ranges
     final_sequence: int | None
     dropped_points: int
+    server_assigned: bool = False
+    """A server's own, for writes that came without one: numbers that it left out were never written."""
+
+    @property
+    def last_sequence(self) -> int:
+        """The highest sequence that is known of: said by the writer, applied, or refused."""
+        return max(self.final_sequence or 0, self.applied.highest, self.dead.highest)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it said what its last sequence was, and none beyond has come since."""
+        return self.final_sequence is not None and self.final_sequence >= self.last_sequence
+
+    @property
+    def missing(self) -> Ranges:
+        """Sequences that have not arrived, up to the last one that is known of."""
+        if self.server_assigned:
+            return EMPTY
+        return self.applied.union(self.dead).missing(self.last_sequence)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that it sent is stored."""
+        return self.closed and not self.dead.pairs and not self.missing.pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +117,9 @@ class RunDetails:
     """Sorted by name, one page."""
     more_metrics: bool
     writers: list[WriterRecord]
-    """Those that sent an id of their own, sorted by it."""
-    all_closed: bool
-    """Over all of these writers, listed or not: every one is closed, lacks nothing and has nothing refused."""
+    """Those that sent an id of their own, and servers' own that have refused writes; sorted by id."""
+    complete: bool
+    """Whether every writer, listed or not, is done; where none sent an id of its own, whether the run has ended."""
     read_ms: int
 
 
@@ -126,6 +150,14 @@ class AcrossRuns:
     """Value and run."""
     max: tuple[float, str] | None
     mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedMetric:
+    """One metric of an experiment, or of all."""
+
+    name: str
+    run_count: int
 
 
 @dataclass(frozen=True, slots=True)

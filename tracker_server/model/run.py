@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tracker_server import limits
 from tracker_server.model.cuts import Cuts, lowered
+from tracker_server.model.leases import reason_of_loss
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.typed_json import Json, encode_double
@@ -64,13 +65,20 @@ class AttemptState:
         """When it ended; None while it runs."""
         return None if self.status.key is None else self.status.key.time_ms
 
-    def seen(self, write: Write) -> None:
-        """A sign of life."""
+    @property
+    def reason_now(self) -> str:
+        """Why it ended, or is lost."""
+        return reason_of_loss(self.last_seen_ms) if self.stands == Status.LOST else str(self.reason.value)
+
+    def seen(self, write: Write, granularity_ms: int) -> None:
+        """A sign of life, unless the write is a replay. Of one that was lost, a new one says that it lives."""
         if self.implied:
+            # What was known of its beginning was only a change from outside.
             self.implied, self.changed = False, True
+            self.first_accepted_ms = write.accepted_ms
         if write.accepted_ms < self.first_accepted_ms:
             self.first_accepted_ms, self.changed = write.accepted_ms, True
-        moment = seen_moment(write)
+        moment = limits.MIN_TIME_MS if write.replay else write.accepted_ms // granularity_ms * granularity_ms
         if moment > self.last_seen_ms:
             self.last_seen_ms, self.changed = moment, True
             self.lost_ms = None
@@ -101,6 +109,7 @@ class RunState:
     writer_count: int = 0
     final_metrics: Mapping[str, Json] = field(default_factory=dict)
     """As stored so far for the newest attempt."""
+    seen_granularity_ms: int = limits.SEEN_GRANULARITY_MS
     newest_stored: int = -1
     status_stored: int = 0
     times_stored: tuple[int, int, int | None] = (0, 0, None)
@@ -140,7 +149,7 @@ class RunState:
         attempt = self.attempts.get(write.attempt)
         if attempt is None:
             attempt = self.attempts[write.attempt] = AttemptState(write.attempt, write.accepted_ms)
-        attempt.seen(write)
+        attempt.seen(write, self.seen_granularity_ms)
         if write.accepted_ms < self.created_ms:
             self.created_ms, self.counters_changed = write.accepted_ms, True
         self.counters_changed |= attempt.changed
@@ -155,6 +164,11 @@ class RunState:
             attempt.first_accepted_ms, attempt.changed = write.accepted_ms, True
         if write.accepted_ms < self.created_ms:
             self.created_ms, self.counters_changed = write.accepted_ms, True
+
+    def lose(self, attempt: AttemptState, since_ms: int) -> None:
+        """An attempt has outlived its lease."""
+        attempt.lost_ms, attempt.changed = since_ms, True
+        self.counters_changed = True
 
     def rewind(self, write: Write, body: RewindRun) -> None:
         """Applies RewindRun."""
@@ -229,10 +243,3 @@ def apply_changes(
             maps[name].set(entry, value, key)
         for entry in change.remove:
             maps[name].remove(entry, key)
-
-
-def seen_moment(write: Write) -> int:
-    """When a write shows that its run lives, rounded down; the beginning of time for replays, which show nothing."""
-    if write.replay:
-        return limits.MIN_TIME_MS
-    return write.accepted_ms // limits.SEEN_GRANULARITY_MS * limits.SEEN_GRANULARITY_MS

@@ -96,11 +96,8 @@ def frame_totals(frame: Frame, live: list[int | None] | None = None) -> list[Tot
     return totals
 
 
-def column_totals(steps: Ints, times: Ints, values: Floats, last_writer: str, last_sequence: int) -> Totals:
-    """Totals of one series' live points, in order."""
-    if not len(steps):
-        return NOTHING
-    last = Last(int(steps[-1]), int(times[-1]), last_writer, last_sequence, float(values[-1]))
+def column_totals(steps: Ints, values: Floats, last: Last) -> Totals:
+    """Totals of some of one series' points, by step, of which `last` is the last one."""
     return _row_totals(steps, values[np.newaxis], [last])[0]
 
 

@@ -110,6 +110,8 @@ class LeaseMarker:
 
     server_id: str
     partition: int
+    interrupted: bool = False
+    """Not all that came since the marker before: some were turned away."""
 
 
 Body: TypeAlias = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import resources_pb2 as resources
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import limits
+from tracker_server.model.definitions import definition_name
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     AcrossRuns,
@@ -15,6 +18,7 @@ from tracker_server.model.records import (
     DashboardStats,
     ExperimentRecord,
     ExperimentSummary,
+    ListedMetric,
     MetricRecord,
     RunChange,
     RunDetails,
@@ -22,7 +26,7 @@ from tracker_server.model.records import (
     SeriesPart,
     WriterRecord,
 )
-from tracker_server.model.typed_json import decode_double, decode_map
+from tracker_server.model.typed_json import Json, decode_double, decode_map
 
 
 def timestamp(milliseconds: int) -> Timestamp:
@@ -68,7 +72,7 @@ def run_answer(details: RunDetails) -> public.GetRunResponse:
         metrics=[_metric(record) for record in details.metrics],
         attempts=[_attempt(record) for record in details.attempts],
         completeness=resources.Completeness(
-            complete=details.all_closed, writers=[_writer(record) for record in details.writers]
+            complete=details.complete, writers=[_writer(record) for record in details.writers]
         ),
         as_of=timestamp(details.read_ms),
     )
@@ -97,15 +101,32 @@ def experiment_message(record: ExperimentRecord) -> resources.Experiment:
         # The default experiment has always been there.
         created_at=timestamp(record.created_ms) if record.created_ms else None,
         run_count=record.run_count,
-        metric_definitions=[definition_message(name, record) for name in sorted(record.metric_definitions)],
+        metric_definitions=[
+            definition_message(name, record.metric_definitions) for name in sorted(record.metric_definitions)
+        ],
         retention=None if record.retention is None else resources.Retention(**record.retention),
         deleted_at=_moment(record.deleted_ms),
     )
 
 
-def definition_message(name: str, record: ExperimentRecord) -> resources.MetricDefinition:
+def definition_message(name: str, definitions: Mapping[str, Json]) -> resources.MetricDefinition:
     """One definition of an experiment."""
-    return resources.MetricDefinition(name=name, **record.metric_definitions[name])  # type: ignore[arg-type]  # as envelope.py wrote it
+    return resources.MetricDefinition(name=name, **definitions[name])  # type: ignore[arg-type]  # as envelope.py wrote it
+
+
+def listed_metric(record: ListedMetric, definitions: Mapping[str, Json]) -> resources.ListedMetric:
+    """A metric of an experiment, and what it means."""
+    name = definition_name(record.name, definitions)
+    return resources.ListedMetric(
+        name=record.name,
+        run_count=record.run_count,
+        definition=None if name is None else definition_message(name, definitions),
+    )
+
+
+def run_metrics(records: Iterable[MetricRecord]) -> resources.RunMetrics:
+    """Some metrics of a run."""
+    return resources.RunMetrics(metrics=[_metric(record) for record in records])
 
 
 def summary_answer(summary: ExperimentSummary) -> public.GetSummaryResponse:
@@ -113,7 +134,7 @@ def summary_answer(summary: ExperimentSummary) -> public.GetSummaryResponse:
     return public.GetSummaryResponse(
         experiment=experiment_message(summary.experiment),
         run_counts=[resources.StatusCount(status=_status(status), count=count) for status, count in summary.run_counts],
-        metrics=[_across_runs(record) for record in summary.metrics],
+        metrics=[_across_runs(record, summary.experiment.metric_definitions) for record in summary.metrics],
         newest_runs=[_overview(record) for record in summary.newest_runs],
         as_of=timestamp(summary.read_ms),
     )
@@ -175,16 +196,12 @@ def _attempt(record: AttemptRecord) -> resources.Attempt:
 
 
 def _writer(record: WriterRecord) -> resources.WriterState:
-    closed = record.final_sequence is not None
-    highest = max(record.applied.highest, record.dead.highest)
-    last = highest if record.final_sequence is None else record.final_sequence
-    arrived = record.applied.union(record.dead)
     return resources.WriterState(
         writer_id=record.writer_id,
         applied_count=len(record.applied),
-        closed=closed,
-        last_sequence=last,
-        missing=_ranges(arrived.missing(last)),
+        closed=record.closed,
+        last_sequence=record.last_sequence,
+        missing=_ranges(record.missing),
         refused=_ranges(record.dead),
         dropped_points=record.dropped_points,
     )
@@ -195,7 +212,7 @@ def _ranges(ranges: Ranges) -> list[resources.SequenceRange]:
     return [resources.SequenceRange(first=first, last=last) for first, last in listed]
 
 
-def _across_runs(record: AcrossRuns) -> resources.MetricAcrossRuns:
+def _across_runs(record: AcrossRuns, definitions: Mapping[str, Json]) -> resources.MetricAcrossRuns:
     message = resources.MetricAcrossRuns(
         name=record.name, run_count=record.run_count, non_finite_run_count=record.non_finite_run_count
     )
@@ -204,6 +221,13 @@ def _across_runs(record: AcrossRuns) -> resources.MetricAcrossRuns:
             field.value, field.run_id = extreme
     if record.mean is not None:
         message.mean = record.mean
+    named = definition_name(record.name, definitions)
+    if named is not None:
+        message.definition.CopyFrom(definition_message(named, definitions))
+        smaller_is_better = message.definition.goal == resources.METRIC_GOAL_MINIMIZE
+        if record.min is not None and message.definition.goal != resources.METRIC_GOAL_UNSPECIFIED:
+            message.best.CopyFrom(message.min if smaller_is_better else message.max)
+            message.worst.CopyFrom(message.max if smaller_is_better else message.min)
     return message
 
 

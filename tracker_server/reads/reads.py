@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,14 +12,17 @@ from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import limits
 from tracker_server.errors import StoreUnavailable
+from tracker_server.filters.conditions import condition_of, order_of
 from tracker_server.model.records import Position
 from tracker_server.read_through import ReadThrough
 from tracker_server.reads import answers
+from tracker_server.reads.places import run_place
 from tracker_server.reads.visibility import until_visible
 from tracker_server.scopes import EXPERIMENT_LIST, STATS, experiment_scope
 from tracker_server.store.history_reader import HistoryQuery
 from tracker_server.store.ledger import WriterSets
 from tracker_server.store.point_reader import StepRange
+from tracker_server.store.run_list import RunQuery
 from tracker_server.store.store import Store
 from tracker_server.tokens import page_token, read_page_token
 
@@ -79,14 +83,24 @@ class StoreReads:
         """See Reads."""
         token = read_page_token(request)
         await self._until_visible(request.write_tokens, deadline)
+        return await self._call(self._load_runs, request, token)
+
+    async def list_metrics(
+        self, request: public.ListMetricsRequest, deadline: float | None
+    ) -> public.ListMetricsResponse:
+        """See Reads."""
+        token = read_page_token(request)
+        await self._until_visible(request.write_tokens, deadline)
         size = _page_size(request.page_size, limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
-        after = (token.time_unix_ms, token.key) if token else None
-        statuses = [int(status) for status in request.statuses]
-        records = await self._call(self._store.list_runs, request.experiment_id, statuses, after, size + 1)
-        answer = public.ListRunsResponse(runs=[answers.run_message(record) for record in records[:size]])
-        if _cut(answer.runs) or len(records) > size:
-            last = records[len(answer.runs) - 1]
-            answer.next_page_token = page_token(request, time_unix_ms=last.created_ms, key=last.run_id)
+        after = token.key if token else ""
+        found, definitions = await self._call(
+            self._store.list_metrics, request.experiment_id, request.prefix, after, size + 1
+        )
+        answer = public.ListMetricsResponse(
+            metrics=[answers.listed_metric(record, definitions) for record in found[:size]]
+        )
+        if _cut(answer.metrics) or len(found) > size:
+            answer.next_page_token = page_token(request, key=answer.metrics[-1].name)
         return answer
 
     async def get_metric_history(self, request: public.GetMetricHistoryRequest, deadline: float | None) -> bytes:
@@ -185,6 +199,28 @@ class StoreReads:
             answer.next_page_token = page_token(request, time_unix_ms=last.created_ms, key=last.experiment_id)
         return answer.SerializeToString()
 
+    def _load_runs(self, request: public.ListRunsRequest, token: internal.PageToken | None) -> public.ListRunsResponse:
+        size = _page_size(request.page_size, limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
+        query = RunQuery(
+            experiment_id=request.experiment_id,
+            statuses=[int(status) for status in request.statuses],
+            condition=condition_of(request.filter),
+            order=order_of(request.order_by),
+            show_deleted=request.show_deleted,
+        )
+        after = run_place(token) if token else None
+        found, metrics = self._store.find_runs(query, after, size + 1, list(request.metrics))
+        answer = public.ListRunsResponse(runs=[answers.run_message(one.record) for one in found[:size]])
+        if request.metrics:
+            answer.run_metrics.extend(answers.run_metrics(metrics[run.run_id]) for run in answer.runs)
+        cut = _cut(answer.runs, answer.run_metrics)
+        if cut or len(found) > size:
+            last = found[len(answer.runs) - 1].place
+            answer.next_page_token = page_token(
+                request, time_unix_ms=last.created_ms, key=last.run_id, order_values=json.dumps(last.keys)
+            )
+        return answer
+
     def _load_history(self, request: public.GetMetricHistoryRequest, token: internal.PageToken | None) -> bytes:
         page_points = _page_size(request.page_size, limits.MAX_HISTORY_PAGE_POINTS, limits.MAX_HISTORY_PAGE_POINTS)
         query = HistoryQuery(
@@ -196,6 +232,7 @@ class StoreReads:
             ),
             max_points=request.max_points,
             page_points=page_points,
+            attempt=request.attempt if request.HasField("attempt") else None,
         )
         begin = Position()
         if token is not None:
@@ -216,13 +253,18 @@ class StoreReads:
         return answers.stats_answer(self._store.dashboard_stats()).SerializeToString()
 
 
-def _cut(items: MutableSequence[Any]) -> bool:
-    """Takes items off the end of a page that has too many bytes; True when it took any. One always stays."""
+def _cut(items: MutableSequence[Any], beside: MutableSequence[Any] | None = None) -> bool:
+    """Takes items off the end of a page that has too many bytes; True when it took any. One always stays.
+
+    beside: as many, which belong to them, or none.
+    """
     total = 0
     for index, item in enumerate(items):
-        total += item.ByteSize()
+        total += item.ByteSize() + (beside[index].ByteSize() if beside else 0)
         if total > limits.MAX_PAGE_BYTES and index > 0:
             del items[index:]
+            if beside:
+                del beside[index:]
             return True
     return False
 

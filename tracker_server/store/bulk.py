@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table
 from tracker_server.model.chunks import ChunkGroup
 
 Row = Mapping[str, Any]
+Keys = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Bulk(Protocol):
         self, connection: Connection, table: Table, run_id: str, names: Sequence[str]
     ) -> Sequence[Mapping[str, Any]]:
         """Rows of a table with key (run_id, name), for many names."""
+
+    def rows_by_keys(
+        self, connection: Connection, table: Table, columns: Sequence[str], key: Sequence[str], keys: Keys
+    ) -> Sequence[Mapping[str, Any]]:
+        """Columns of the rows whose key columns, texts, have one of these values. Those that are not there are left out."""
 
     def insert_missing(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows whose key is not there yet. All rows have the same columns."""

@@ -16,10 +16,10 @@ from tracker_server.errors import InvalidRequest, Violation
 from tracker_server.model.records import MetricRecord, RunChange
 from tracker_server.model.watching import ChangePosition, Cursor, RunPosition, WatchQuery
 from tracker_server.partitions import partition_of
-from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.run_reader import RUN_COLUMNS, has_something, run_record
 from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import partition_revisions, run_revisions, runs, series
+from tracker_server.store.totals_reader import made_anew
 
 PAGE_RUNS: Final = 100
 """Runs a page, at most."""
@@ -197,8 +197,9 @@ def _metrics(connection: Connection, query: WatchQuery, rows: Sequence[Row[Any]]
     first = ranked.subquery()
     found = select(first).where(first.c.number <= query.max_metrics).order_by(first.c.run_id, first.c.number)
     metrics: dict[str, list[MetricRecord]] = {}
-    for row in connection.execute(found).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
-        totals = SeriesReader(connection, state, cuts[state.run_id]).totals() if state.stale else state.totals
-        metrics.setdefault(state.run_id, []).append(MetricRecord(state.name, totals, state.final))
+    states = (series_state(row) for row in connection.execute(found).mappings().all())  # type: ignore[arg-type]  # keys are str
+    for state in made_anew(connection, states, cuts):
+        # All points of a stale one may have been superseded.
+        if state.totals.last is not None or state.final is not None:
+            metrics.setdefault(state.run_id, []).append(MetricRecord(state.name, state.totals, state.final))
     return metrics

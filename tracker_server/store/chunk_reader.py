@@ -25,7 +25,7 @@ _HEAD_COLUMNS = (
     "chunk_no", "attempt", "count", "first_step", "last_step", "first_ms", "min_value", "max_value",
     "last_ms", "finite_count", "min_index", "max_index", "non_finite_index",
 )  # fmt: skip
-_INTEGERS = ("chunk_no", "attempt", "first_step", "first_ms")
+_INTEGERS = ("series_no", "chunk_no", "attempt", "first_step", "first_ms")
 _ARRAYS: Mapping[str, str] = {
     "step_offsets": "i4",
     "time_offsets": "i4",
@@ -33,6 +33,10 @@ _ARRAYS: Mapping[str, str] = {
     "wide_times": "i8",
     "point_values": "f8",
 }
+_LAYOUTS = {name: np.dtype([("length", ">i4"), ("value", f">{kind}")]) for name, kind in _ARRAYS.items()}
+"""Of an element, as PostgreSQL sends arrays."""
+_CHUNK_COLUMNS = ("chunk_no", "attempt", "first_step", "first_ms", "origins", *_ARRAYS)
+"""What a StoredChunk is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,19 @@ def chunk_heads(
     return sorted(heads, key=lambda head: (head.first_step, head.chunk_no))
 
 
+def heads_of_series(connection: Connection, run_id: str, series_numbers: Sequence[int]) -> list[tuple[int, ChunkHead]]:
+    """All chunks of some series of a run, each with its series' number, in no order."""
+    heads: list[tuple[int, ChunkHead]] = []
+    for name, table in _TABLES.items():
+        for start in range(0, len(series_numbers), _FETCH_CHUNKS):
+            some = series_numbers[start : start + _FETCH_CHUNKS]
+            query = select(table.c.series_no, *_head_columns(name, table)).where(
+                table.c.run_id == run_id, table.c.series_no.in_(some)
+            )
+            heads.extend((row[0], ChunkHead(*row[1:])) for row in connection.execute(query))
+    return heads
+
+
 def tail_heads(
     connection: Connection, run_id: str, groups: Collection[tuple[int, int]], most: int
 ) -> list[tuple[int, ChunkHead]]:
@@ -114,10 +131,20 @@ def read_chunks(
     connection: Connection, run_id: str, series_no: int, heads: Iterable[ChunkHead]
 ) -> Iterator[StoredChunk]:
     """The points of these chunks, a few chunks at a time."""
-    for row in _rows(connection, run_id, series_no, heads, (*_INTEGERS, "origins", *_ARRAYS)):
-        steps = widen(row["first_step"], row["step_offsets"], row["wide_steps"])
-        times = widen(row["first_ms"], row["time_offsets"], row["wide_times"])
-        yield StoredChunk(row["chunk_no"], row["attempt"], steps, times, row["point_values"], row["origins"])
+    for row in _rows(connection, run_id, series_no, heads, _CHUNK_COLUMNS):
+        yield _stored_chunk(row)
+
+
+def read_chunks_of_series(
+    connection: Connection, run_id: str, heads: Iterable[tuple[int, ChunkHead]]
+) -> Iterator[tuple[int, StoredChunk]]:
+    """The points of chunks of several series, each with its series' number, a few chunks at a time."""
+    postgres = connection.dialect.name == "postgresql"
+    fetch = _fetch_several_postgres if postgres else _fetch_several_sqlite
+    for name, some in _batches(heads):
+        keys = [(series_no, head.chunk_no) for series_no, head in some]
+        for row in fetch(connection, _TABLES[name], run_id, keys, ("series_no", *_CHUNK_COLUMNS)):
+            yield row["series_no"], _stored_chunk(row)
 
 
 def read_values(
@@ -181,23 +208,23 @@ def _rows(
     connection: Connection, run_id: str, series_no: int, heads: Iterable[ChunkHead], columns: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     fetch = _fetch_postgres if connection.dialect.name == "postgresql" else _fetch_sqlite
-    for name, some in _batches(heads):
-        yield from fetch(connection, _TABLES[name], run_id, series_no, [head.chunk_no for head in some], columns)
+    for name, some in _batches((series_no, head) for head in heads):
+        yield from fetch(connection, _TABLES[name], run_id, series_no, [head.chunk_no for _, head in some], columns)
 
 
-def _batches(heads: Iterable[ChunkHead]) -> Iterator[tuple[str, list[ChunkHead]]]:
+def _batches(heads: Iterable[tuple[int, ChunkHead]]) -> Iterator[tuple[str, list[tuple[int, ChunkHead]]]]:
     """Chunks of one table each, in the order given, that may be held in memory together."""
     heads = list(heads)
     for name in _TABLES:
-        batch: list[ChunkHead] = []
+        batch: list[tuple[int, ChunkHead]] = []
         size = 0
-        for head in heads:
+        for series_no, head in heads:
             if head.table != name:
                 continue
             if batch and (size + head.count > _FETCH_POINTS or len(batch) == _FETCH_CHUNKS):
                 yield name, batch
                 batch, size = [], 0
-            batch.append(head)
+            batch.append((series_no, head))
             size += head.count
         if batch:
             yield name, batch
@@ -224,6 +251,37 @@ def _fetch_sqlite(
         yield {name: _read_sqlite(name, field) for name, field in zip(columns, row, strict=True)}
 
 
+def _fetch_several_postgres(
+    connection: Connection, table: Table, run_id: str, keys: list[tuple[int, int]], columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    query = (
+        f"SELECT {', '.join(columns)} FROM {table.name} "  # noqa: S608  # own names
+        "JOIN unnest(%s::int[], %s::int[]) AS w (series_no, chunk_no) USING (series_no, chunk_no) "
+        # Without bounds it may read all chunks of the run instead.
+        "WHERE run_id = %s AND series_no BETWEEN %s AND %s"
+    )
+    numbers = [series_no for series_no, _ in keys]
+    parameters = (numbers, [chunk_no for _, chunk_no in keys], run_id, min(numbers), max(numbers))
+    for row in copy_rows(connection, query, parameters):
+        yield {name: _read_postgres(name, field) for name, field in zip(columns, row, strict=True)}
+
+
+def _fetch_several_sqlite(
+    connection: Connection, table: Table, run_id: str, keys: list[tuple[int, int]], columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    query = select(*(table.c[name] for name in columns)).where(
+        table.c.run_id == run_id, tuple_(table.c.series_no, table.c.chunk_no).in_(keys)
+    )
+    for row in connection.execute(query):
+        yield {name: _read_sqlite(name, field) for name, field in zip(columns, row, strict=True)}
+
+
+def _stored_chunk(row: Mapping[str, Any]) -> StoredChunk:
+    steps = widen(row["first_step"], row["step_offsets"], row["wide_steps"])
+    times = widen(row["first_ms"], row["time_offsets"], row["wide_times"])
+    return StoredChunk(row["chunk_no"], row["attempt"], steps, times, row["point_values"], row["origins"])
+
+
 def _read_sqlite(name: str, field: Any) -> Any:
     if name in _ARRAYS and field is not None:
         return np.frombuffer(field, f"<{_ARRAYS[name]}")
@@ -234,8 +292,8 @@ def _read_postgres(name: str, field: memoryview | None) -> Any:
     """An array has a header of 20 bytes, then length and value of each element."""
     if field is None:
         return None
-    kind = _ARRAYS.get(name)
-    if kind is not None:
-        elements: NDArray[Any] = np.frombuffer(field, [("length", ">i4"), ("value", f">{kind}")], offset=20)
-        return elements["value"].astype(kind)
+    layout = _LAYOUTS.get(name)
+    if layout is not None:
+        elements: NDArray[Any] = np.frombuffer(field, layout, offset=20)
+        return elements["value"].astype(_ARRAYS[name])
     return int.from_bytes(field, "big", signed=True) if name in _INTEGERS else bytes(field)

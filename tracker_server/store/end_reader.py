@@ -8,9 +8,9 @@ from sqlalchemy import Connection, func, select
 
 from tracker_server import limits
 from tracker_server.model.records import EndedAttempt
-from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.series_book import series_state
 from tracker_server.store.tables import attempts, runs, series
+from tracker_server.store.totals_reader import made_anew
 
 
 def ended_attempts(connection: Connection, lowest: Mapping[str, int]) -> list[EndedAttempt]:
@@ -60,9 +60,9 @@ def _last_values(connection: Connection, cuts: dict[str, tuple[tuple[int, int], 
     number = func.row_number().over(partition_by=series.c.run_id, order_by=series.c.name).label("number")
     first = select(*series.c, number).where(series.c.run_id.in_(sorted(cuts))).subquery()
     values: dict[str, dict[str, float]] = {}
-    for row in connection.execute(select(first).where(first.c.number <= limits.MAX_EVENT_METRICS)).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
-        totals = SeriesReader(connection, state, cuts[state.run_id]).totals() if state.stale else state.totals
-        if totals.last is not None:
-            values.setdefault(state.run_id, {})[state.name] = totals.last.value
+    rows = connection.execute(select(first).where(first.c.number <= limits.MAX_EVENT_METRICS)).mappings().all()
+    states = (series_state(row) for row in rows)  # type: ignore[arg-type]  # keys are str
+    for state in made_anew(connection, states, cuts):
+        if state.totals.last is not None:
+            values.setdefault(state.run_id, {})[state.name] = state.totals.last.value
     return values

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    Connection,
-    Double,
-    Row,
-    Select,
-    Subquery,
-    Text,
-    and_,
-    case,
-    cast,
-    exists,
-    false,
-    func,
-    or_,
-    select,
-    tuple_,
-)
+from sqlalchemy import Connection, Row, Select, Text, and_, case, cast, exists, func, or_, select, tuple_
 from sqlalchemy.sql.expression import ColumnElement
 
 from tracker_server import limits
 from tracker_server.errors import ExperimentNotFound
-from tracker_server.model.records import AcrossRuns, DashboardStats, ExperimentRecord, ExperimentSummary
+from tracker_server.model.cuts import Cuts
+from tracker_server.model.records import (
+    AcrossRuns,
+    DashboardStats,
+    ExperimentRecord,
+    ExperimentSummary,
+    ListedMetric,
+)
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
 from tracker_server.model.totals import HUGE, HUGE_SCALE, mean_of
-from tracker_server.store.point_reader import SeriesReader
-from tracker_server.store.run_reader import list_runs
-from tracker_server.store.series_book import series_state
+from tracker_server.model.typed_json import Json
+from tracker_server.store.final_values import FinalTotals, final_totals
+from tracker_server.store.run_reader import has_something, list_runs
+from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import experiments, runs, series
+from tracker_server.store.totals_reader import read_last_values
+from tracker_server.store.visible import visible_runs
 
 _DAY_MS = 86_400_000
-_MANY_RUNS = 1_000
-"""From so many runs on, an experiment's series are read in one go."""
 
 
 def list_experiments(connection: Connection, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
@@ -59,15 +50,40 @@ def summarize(connection: Connection, experiment_id: str, after: str, size: int,
         .group_by(runs.c.status)
         .order_by(runs.c.status)
     )
-    metrics = _across_runs(connection, experiment_id, after, size + 1, row.run_count)
+    newest = list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS)
+    run_counts = [(status, count) for status, count in connection.execute(counts)]
+    # Last, since it changes the planner's settings for the rest of the transaction.
+    metrics = _across_runs(connection, experiment_id, after, size + 1)
     return ExperimentSummary(
         experiment=_record(row),
-        run_counts=[(status, count) for status, count in connection.execute(counts)],
+        run_counts=run_counts,
         metrics=metrics[:size],
         more_metrics=len(metrics) > size,
-        newest_runs=list_runs(connection, experiment_id, (), None, limits.NEWEST_RUNS),
+        newest_runs=newest,
         read_ms=read_ms,
     )
+
+
+def list_metrics(
+    connection: Connection, experiment_id: str, prefix: str, after: str, size: int
+) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+    """Metrics whose names begin with the prefix and follow `after`, by name, and the experiment's definitions."""
+    query = (
+        select(series.c.name, func.count())
+        .join(runs, runs.c.run_id == series.c.run_id)
+        .where(visible_runs(), has_something(), series.c.name > after, series.c.name >= prefix)
+        .group_by(series.c.name)
+        .order_by(series.c.name)
+        .limit(size)
+    )
+    if prefix:
+        query = query.where(func.substr(series.c.name, 1, len(prefix)) == prefix)
+    definitions: Mapping[str, Json] = {}
+    if experiment_id:
+        query = query.where(runs.c.experiment_id == experiment_id)
+        found = select(experiments.c.metric_definitions).where(experiments.c.experiment_id == experiment_id)
+        definitions = connection.execute(found).scalar_one_or_none() or {}
+    return [ListedMetric(name, count) for name, count in connection.execute(query)], definitions
 
 
 def dashboard_stats(connection: Connection, read_ms: int) -> DashboardStats:
@@ -112,101 +128,15 @@ def _record(row: Row[Any]) -> ExperimentRecord:
     )
 
 
-def _across_runs(connection: Connection, experiment_id: str, after: str, size: int, run_count: int) -> list[AcrossRuns]:
+def _across_runs(connection: Connection, experiment_id: str, after: str, size: int) -> list[AcrossRuns]:
     """At most so many metrics, those whose names follow `after`."""
-    if run_count >= _MANY_RUNS and connection.dialect.name == "postgresql":
-        # Statistics may be older than the experiment; then it would look up each run's series one by one.
-        connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
-    totals = _totals(experiment_id, after, size)
-    found = {row.name: row for row in connection.execute(totals)}
+    found = final_totals(connection, experiment_id, after, size)
     stale = _stale_values(connection, experiment_id, after)
-    finite = [row for row in found.values() if row.low is not None]
-    holders = _holders(connection, experiment_id, totals, finite)
     names = sorted({*found, *stale})[:size]
-    return [_combine(name, found.get(name), holders.get(name), stale.get(name, [])) for name in names]
+    return [_combine(name, found.get(name), stale.get(name, [])) for name in names]
 
 
-def _finals(experiment_id: str) -> Select[Any]:
-    """Each run's value of each metric: its final metric, else its last value. Stale series are left out."""
-    given = series.c.final_kind.is_not(None)
-    return (
-        select(
-            series.c.name,
-            series.c.run_id,
-            case((given, series.c.final_value), else_=series.c.last_value).label("value"),
-        )
-        .join(runs, runs.c.run_id == series.c.run_id)
-        .where(
-            runs.c.experiment_id == experiment_id,
-            or_(given, and_(series.c.last_kind.is_not(None), series.c.stale == false())),
-        )
-    )
-
-
-def _totals(experiment_id: str, after: str, size: int) -> Select[Any]:
-    finals = _finals(experiment_id).where(series.c.name > after).subquery("finals")
-    value = finals.c.value
-    huge = func.abs(value) > HUGE
-    return (
-        select(
-            finals.c.name,
-            func.count().label("run_count"),
-            func.count(value).label("finite_count"),
-            func.min(value).label("low"),
-            func.max(value).label("high"),
-            func.coalesce(func.sum(case((huge, 0.0), else_=value)), 0.0).label("total"),
-            func.coalesce(func.sum(case((huge, value * HUGE_SCALE), else_=0.0)), 0.0).label("huge_total"),
-        )
-        .group_by(finals.c.name)
-        .order_by(finals.c.name)
-        .limit(size)
-    )
-
-
-def _holders(
-    connection: Connection, experiment_id: str, query: Select[Any], totals: Sequence[Row[Any]]
-) -> dict[str, tuple[str, str]]:
-    """The runs that have the smallest and the largest value of each metric; of several the one whose id sorts first.
-
-    query: that gave the totals.
-    """
-    if not totals:
-        return {}
-    # PostgreSQL is given the values: joined to the query of the totals it would make them again, and not in parallel.
-    # SQLite, which reads a double from a text not quite exactly, makes them again.
-    wanted = _as_table(totals) if connection.dialect.name == "postgresql" else query.subquery("wanted")
-    finals = _finals(experiment_id).subquery("finals")
-    is_low, is_high = finals.c.value == wanted.c.low, finals.c.value == wanted.c.high
-    holders = (
-        select(
-            finals.c.name,
-            func.min(case((is_low, finals.c.run_id))).label("low_run"),
-            func.min(case((is_high, finals.c.run_id))).label("high_run"),
-        )
-        .join(wanted, and_(wanted.c.name == finals.c.name, or_(is_low, is_high)))
-        .group_by(finals.c.name)
-    )
-    return {name: (low_run, high_run) for name, low_run, high_run in connection.execute(holders)}
-
-
-def _as_table(totals: Sequence[Row[Any]]) -> Subquery:
-    """Names, smallest and largest values, for PostgreSQL."""
-    names, lows, highs = ([getattr(row, name) for row in totals] for name in ("name", "low", "high"))
-    table = (
-        func.unnest(cast(names, ARRAY(Text)), cast(lows, ARRAY(Double)), cast(highs, ARRAY(Double)))
-        .table_valued("name", "low", "high", name="wanted")
-        .render_derived()
-    )
-    return select(
-        table.c.name.collate("C").label("name"),
-        cast(table.c.low, Double).label("low"),
-        cast(table.c.high, Double).label("high"),
-    ).subquery("wanted")
-
-
-def _combine(
-    name: str, row: Row[Any] | None, holders: tuple[str, str] | None, extra: list[tuple[float, str]]
-) -> AcrossRuns:
+def _combine(name: str, totals: FinalTotals | None, extra: list[tuple[float, str]]) -> AcrossRuns:
     """Totals of a metric from the database's own, and the values of runs whose series are stale."""
     finite = [(value, run_id) for value, run_id in extra if abs(value) < float("inf")]
     lows, highs = list(finite), list(finite)
@@ -216,14 +146,13 @@ def _combine(
             huge_total += value * HUGE_SCALE
         else:
             total += value
-    if row is not None:
-        count += row.run_count
-        finite_count += row.finite_count
-        total += row.total
-        huge_total += row.huge_total
-        if holders is not None:
-            lows.append((row.low, holders[0]))
-            highs.append((row.high, holders[1]))
+    if totals is not None:
+        count += totals.run_count
+        finite_count += totals.finite_count
+        total += totals.total
+        huge_total += totals.huge_total
+        lows += [totals.low] if totals.low is not None else []
+        highs += [totals.high] if totals.high is not None else []
     return AcrossRuns(
         name,
         count,
@@ -238,18 +167,18 @@ def _stale_values(connection: Connection, experiment_id: str, after: str) -> dic
     query = (
         select(*series.c, runs.c.cuts.label("run_cuts"))
         .join(runs, runs.c.run_id == series.c.run_id)
-        .where(
-            runs.c.experiment_id == experiment_id,
-            series.c.stale,
-            series.c.final_kind.is_(None),
-            series.c.name > after,
-        )
+        .where(runs.c.experiment_id == experiment_id, series.c.stale, series.c.final_kind.is_(None))
     )
-    values: dict[str, list[tuple[float, str]]] = {}
+    by_run: dict[str, tuple[Cuts, list[SeriesState]]] = {}
     for row in connection.execute(query).mappings():
-        state = series_state(row)  # type: ignore[arg-type]  # keys are str
+        # Not in the query: SQLite would go through all names of each run instead of the few series that are stale.
+        if row["name"] <= after:
+            continue
         cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-        last = SeriesReader(connection, state, cuts).totals().last
-        if last is not None:
-            values.setdefault(state.name, []).append((last.value, state.run_id))
+        by_run.setdefault(row["run_id"], (cuts, []))[1].append(series_state(row))  # type: ignore[arg-type]  # keys are str
+    values: dict[str, list[tuple[float, str]]] = {}
+    for run_id, (cuts, states) in by_run.items():
+        for state, value in zip(states, read_last_values(connection, run_id, states, cuts), strict=True):
+            if value is not None:
+                values.setdefault(state.name, []).append((value, run_id))
     return values

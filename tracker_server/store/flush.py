@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-import numpy as np
 from sqlalchemy import Connection, select
 
-from tracker_server import limits
-from tracker_server.model.points import Block, PlacedBlock, build_frames
+from tracker_server.model.points import PlacedBlock, build_frames
 from tracker_server.model.writes import LeaseMarker, LogNext, LogPoints, Write
 from tracker_server.store.bulk import Bulk
+from tracker_server.store.lease_book import LeaseRules, judge
 from tracker_server.store.ledger import Ledger
+from tracker_server.store.next_steps import give_steps
 from tracker_server.store.revision_book import changed_runs, revise
 from tracker_server.store.run_book import RunBook
 from tracker_server.store.series_book import SeriesBook
@@ -34,18 +34,28 @@ class Outcome:
     """Points stored."""
     scopes: frozenset[str]
     """What is cached and must be loaded anew; see scopes.py."""
-    stale: tuple[tuple[str, str], ...]
-    """Run and metric of the series whose totals a cut has made stale."""
+    stale: frozenset[str]
+    """Runs with series whose totals a cut has made stale."""
     revisions: Mapping[int, int]
     """Of the partitions in which runs changed; see revision_book.py."""
 
 
-def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequence[Write], partitions: int) -> Outcome:
-    """Applies writes. The caller has begun the transaction and holds the partitions' locks, and commits.
+def flush(
+    connection: Connection,
+    bulk: Bulk,
+    cache: SeriesCache,
+    writes: Sequence[Write],
+    leases: LeaseRules,
+    partitions: int,
+) -> Outcome:
+    """Applies writes, then judges leases by the markers among them.
+
+    The caller has begun the transaction and holds the partitions' locks, and commits.
 
     partitions: how many there are. Raises RowChanged when what was cached is not what the database has.
     """
-    ledger, book, points = Ledger(bulk), RunBook(bulk), SeriesBook(bulk, cache)
+    ledger, book, points = Ledger(bulk), RunBook(bulk, leases.lease), SeriesBook(bulk, cache)
+    markers = [write for write in writes if isinstance(write.body, LeaseMarker)]
     writes = [write for write in writes if not isinstance(write.body, LeaseMarker)]
     ledger.load(connection, writes)
     ordered = sorted(writes, key=attrgetter("scope_id", "writer_id", "sequence"))
@@ -54,15 +64,16 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     for write in fresh:
         ledger.note(write)
         book.apply(write)
+    rewound = book.rewound()
+    for run in rewound:
+        points.rewind(connection, run)
     _add_points(connection, ledger, book, points, fresh)
-    for run in book.rewound():
-        points.load_all(connection, run)
-        points.rewind(run)
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
         points.load(connection, run, names)
         points.set_finals(run, sorted(names))
+    judge(connection, bulk, book, markers, leases)
     scopes = book.scopes(writes)
     _number_writers(ledger, book)
     book.save(connection)
@@ -70,7 +81,8 @@ def flush(connection: Connection, bulk: Bulk, cache: SeriesCache, writes: Sequen
     ledger.save(connection)
     revisions = revise(connection, bulk, partitions, changed_runs(book.runs, fresh), book.left())
     stored = sum(write.points for write in fresh)
-    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), tuple(points.stale()), revisions)
+    stale = points.stale() | {run.run_id for run in rewound}
+    return Outcome(len(fresh), len(writes) - len(fresh), stored, frozenset(scopes), frozenset(stale), revisions)
 
 
 def _add_points(
@@ -89,7 +101,7 @@ def _add_points(
             names[write.scope_id].add(write.body.name)
     for run_id in sorted(names):
         points.load(connection, book.runs[run_id], names[run_id])
-    for write, block in _give_steps(points, blocks, stepless):
+    for write, block in give_steps(connection, book.runs, points, blocks, stepless):
         blocks[write.scope_id, write.attempt].append(PlacedBlock(write.writer_id, write.sequence, block))
     _number_writers(ledger, book)
     for (run_id, attempt), placed in sorted(blocks.items(), key=lambda item: item[0]):
@@ -97,30 +109,6 @@ def _add_points(
         numbers = ledger.numbers(run_id)
         for frame in build_frames(placed):
             points.add(run, attempt, frame, numbers)
-
-
-def _give_steps(
-    points: SeriesBook,
-    blocks: dict[tuple[str, int], list[PlacedBlock]],
-    stepless: list[tuple[Write, LogNext]],
-) -> list[tuple[Write, Block]]:
-    """Steps for points that came without: after the last one of the series, this flush's own included."""
-    following: dict[tuple[str, str], int] = {}
-    wanted = {(write.scope_id, body.name) for write, body in stepless}
-    for (run_id, _), placed in blocks.items() if wanted else ():
-        for one in placed:
-            for name in one.block.names:
-                if (run_id, name) in wanted:
-                    step = int(one.block.steps.max()) + 1
-                    following[run_id, name] = max(step, following.get((run_id, name), step))
-    given = []
-    for write, body in sorted(stepless, key=lambda item: (item[1].time_ms, item[0].writer_id, item[0].sequence)):
-        key = (write.scope_id, body.name)
-        step = min(max(points.next_step(*key), following.get(key, 0)), limits.MAX_STEP)
-        following[key] = step + 1
-        arrays = np.array([step], np.int64), np.array([body.time_ms], np.int64), np.array([[body.value]], np.float64)
-        given.append((write, Block((body.name,), *arrays)))
-    return given
 
 
 def _number_writers(ledger: Ledger, book: RunBook) -> None:

@@ -28,6 +28,8 @@ class HistoryQuery:
     """A series; 0: every point."""
     page_points: int
     """Over all series of a page."""
+    attempt: int | None = None
+    """All points of this attempt, superseded ones included; None: the live points of all attempts."""
 
 
 def read_history(connection: Connection, query: HistoryQuery, begin: Position) -> HistoryPage:
@@ -46,7 +48,7 @@ def read_history(connection: Connection, query: HistoryQuery, begin: Position) -
         if state is None:
             parts.append(_part(run_id, name, NO_POINTS, 0))
             continue
-        reader = SeriesReader(connection, state, cuts[run_id])
+        reader = SeriesReader(connection, state, cuts[run_id], query.attempt)
         if query.max_points:
             found = read_downsampled(reader, query.steps, query.max_points)
             parts.append(_part(run_id, name, found.points, found.total, downsampled=len(found.points) < found.total))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, select, tuple_
+from sqlalchemy import Connection, Table
 
 from tracker_server import limits
 from tracker_server.model.ranges import EMPTY, Ranges
@@ -18,10 +18,6 @@ from tracker_server.store.tables import experiment_writers, writers
 
 _MAX_COUNT = 2**63 - 1
 """What the column holds."""
-
-
-_KEYS_A_QUERY = 500
-"""Each is a condition of its own to PostgreSQL, which takes only so many."""
 
 
 @dataclass(slots=True)
@@ -79,8 +75,8 @@ class Ledger:
             if not isinstance(write.body, Heartbeat):
                 keys = experiment_keys if isinstance(write.body, UpdateExperiment) else run_keys
                 keys.add((write.scope_id, write.writer_id))
-        self._runs = _load(connection, writers, "run_id", run_keys)
-        self._experiments = _load(connection, experiment_writers, "experiment_id", experiment_keys)
+        self._runs = _load(connection, self._bulk, writers, run_keys)
+        self._experiments = _load(connection, self._bulk, experiment_writers, experiment_keys)
 
     def admit(self, write: Write) -> bool:
         """Whether the write is new; remembers it then."""
@@ -163,8 +159,8 @@ class Ledger:
         named = [write for write in dead if _is_id(write.scope_id) and _is_id(write.writer_id)]
         run_keys = {(write.scope_id, write.writer_id) for write in named if not write.experiment}
         experiment_keys = {(write.scope_id, write.writer_id) for write in named if write.experiment}
-        self._runs = _load(connection, writers, "run_id", run_keys)
-        self._experiments = _load(connection, experiment_writers, "experiment_id", experiment_keys)
+        self._runs = _load(connection, self._bulk, writers, run_keys)
+        self._experiments = _load(connection, self._bulk, experiment_writers, experiment_keys)
 
     def mark_dead(self, write: DeadWrite) -> None:
         """Puts a write into its writer's dead set, unless it was applied after all, or can have no place there."""
@@ -200,19 +196,17 @@ def _is_id(text: str) -> bool:
 
 
 def _load(
-    connection: Connection, table: Table, scope: str, keys: set[tuple[str, str]]
+    connection: Connection, bulk: Bulk, table: Table, keys: set[tuple[str, str]]
 ) -> dict[tuple[str, str], WriterState]:
     states = {}
-    ordered = sorted(keys)
-    for start in range(0, len(ordered), _KEYS_A_QUERY):
-        condition = tuple_(table.c[scope], table.c.writer_id).in_(ordered[start : start + _KEYS_A_QUERY])
-        for row in connection.execute(select(table).where(condition)).mappings():
-            state = _writer_state(scope, dict(row))
-            states[(state.scope_id, state.writer_id)] = state
+    key = [column.name for column in table.primary_key]
+    for row in bulk.rows_by_keys(connection, table, table.c.keys(), key, sorted(keys)) if keys else ():
+        state = _writer_state(key[0], row)
+        states[(state.scope_id, state.writer_id)] = state
     return states
 
 
-def _writer_state(scope: str, row: dict[str, Any]) -> WriterState:
+def _writer_state(scope: str, row: Mapping[str, Any]) -> WriterState:
     return WriterState(
         scope_id=row[scope],
         writer_id=row["writer_id"],

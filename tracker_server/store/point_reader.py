@@ -1,19 +1,16 @@
-"""The live points of a series: superseded ones left out, in order, whole or in pages; and totals made anew."""
+"""The points of a series in order, whole or in pages: the live ones, or all of one attempt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 import numpy as np
 from sqlalchemy import Connection, select
 
 from tracker_server.model.cuts import Cuts, live_until
 from tracker_server.model.merged_order import Origins, merged_order
-from tracker_server.model.origins import decode_origins
 from tracker_server.model.points import Floats, Ints
-from tracker_server.model.totals import NOTHING, Totals, column_totals
 from tracker_server.store.chunk_reader import ChunkHead, StoredChunk, chunk_heads, read_chunks
 from tracker_server.store.series_book import SeriesState
 from tracker_server.store.tables import writers
@@ -53,6 +50,8 @@ class SeriesReader:
     connection: Connection
     series: SeriesState
     run_cuts: Cuts
+    attempt: int | None = None
+    """Reads all points of this attempt, superseded or not, and no others."""
     _bounds: dict[int, int | None] = field(default_factory=dict)
     """What live_until says, by attempt: asked for each of thousands of chunks."""
 
@@ -97,31 +96,27 @@ class SeriesReader:
         points = self._merge(loaded, steps)
         return points.part(skip, skip + size), len(points) > skip + size
 
-    def totals(self) -> Totals:
-        """Totals of all live points, from the points themselves."""
-        parts: list[tuple[int, Totals]] = []
-        numbers = self._writer_ids()
-        for chunk in self._read(self.heads(StepRange())):
-            start, stop = self._live(chunk, StepRange())
-            if start < stop:
-                who, sequences = decode_origins(chunk.origins)
-                part = column_totals(
-                    chunk.steps[start:stop],
-                    chunk.times[start:stop],
-                    chunk.values[start:stop],
-                    numbers[int(who[stop - 1])],
-                    int(sequences[stop - 1]),
-                )
-                parts.append((chunk.chunk_no, part))
-        # The points of one write may fill several chunks: the last of them has the last point.
-        totals = NOTHING
-        for _, part in sorted(parts, key=itemgetter(0)):
-            totals = totals.merged(part)
-        return totals
+    def last_step(self) -> int | None:
+        """The largest step of the live points; None when there are none."""
+        found: int | None = None
+        for head in sorted(self.heads(StepRange()), key=self._last_live, reverse=True):
+            low, high = self.bounds(head.attempt, StepRange())
+            if found is not None and self._last_live(head) <= found:
+                break
+            if low > high or head.first_step > high:
+                continue
+            if head.last_step <= high:
+                step = head.last_step
+            else:
+                (chunk,) = self._read([head])
+                step = int(chunk.steps[self._live(chunk, StepRange())[1] - 1])
+            found = step if found is None else max(found, step)
+        return found
 
     def heads(self, steps: StepRange) -> list[ChunkHead]:
-        """The chunks that reach into the range, live or not, by first step."""
-        return chunk_heads(self.connection, self.series.run_id, self.series.series_no, steps.low, steps.high)
+        """The chunks that reach into the range, live or not, by first step; only those of the attempt, if there is one."""
+        found = chunk_heads(self.connection, self.series.run_id, self.series.series_no, steps.low, steps.high)
+        return found if self.attempt is None else [head for head in found if head.attempt == self.attempt]
 
     def points(self, heads: Sequence[ChunkHead], steps: StepRange) -> Points:
         """The live points of these chunks in the range."""
@@ -164,7 +159,12 @@ class SeriesReader:
         start = int(np.searchsorted(chunk.steps, low, side="left"))
         return start, int(np.searchsorted(chunk.steps, high, side="right"))
 
+    def _last_live(self, head: ChunkHead) -> int:
+        return min(head.last_step, self.bounds(head.attempt, StepRange())[1])
+
     def _live_until(self, attempt: int) -> int | None:
+        if self.attempt is not None:
+            return None
         if attempt not in self._bounds:
             self._bounds[attempt] = live_until(attempt, self.series.cuts, self.run_cuts)
         return self._bounds[attempt]

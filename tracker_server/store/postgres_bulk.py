@@ -20,13 +20,15 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, named
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
-from tracker_server.store.bulk import NumberedChunks, Row
+from tracker_server.store.bulk import Keys, NumberedChunks, Row
 from tracker_server.store.offsets import narrow
 
 FLUSH_LOCKS = 0x7472_6B31
 """Class of the advisory locks that flushes take, one per partition; any number that nobody else uses."""
 _CHUNK_LOCKS = 0x7472_6B33
 """Class of the advisory locks on the stored chunks of a run."""
+_KEYS_A_QUERY = 500
+"""Each pair is a condition of its own to PostgreSQL, which takes only so many."""
 _INT4, _INT8, _FLOAT8 = 23, 20, 701  # types' object ids, fixed in PostgreSQL's pg_type
 _NULL = struct.pack(">i", -1)
 
@@ -56,6 +58,18 @@ class PostgresBulk:
         columns = ", ".join(f'"{column.name}"' for column in table.c)
         query = f"SELECT {columns} FROM {table.name} WHERE run_id = %s AND name = ANY(%s)"  # noqa: S608  # own names
         return [dict(row) for row in connection.exec_driver_sql(query, (run_id, list(names))).mappings()]
+
+    def rows_by_keys(
+        self, connection: Connection, table: Table, columns: Sequence[str], key: Sequence[str], keys: Keys
+    ) -> Sequence[Mapping[str, Any]]:
+        """See bulk.Bulk."""
+        wanted, names = ", ".join(f'"{name}"' for name in columns), ", ".join(key)
+        query = f"SELECT {wanted} FROM {table.name} WHERE ({names}) IN %s"  # noqa: S608  # own names
+        found: list[Mapping[str, Any]] = []
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = tuple(one if len(one) > 1 else one[0] for one in keys[start : start + _KEYS_A_QUERY])
+            found += map(dict, connection.exec_driver_sql(query, (some,)).mappings())
+        return found
 
     def insert_missing(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """See bulk.Bulk."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, Table, select
 
+from tracker_server.model.leases import Lease
 from tracker_server.model.registers import FieldRegister, Key, MapRegister
 from tracker_server.model.run import RUN_FIELDS, RUN_MAPS, AttemptState, RunState, apply_changes
 from tracker_server.model.status import DEFAULT_EXPERIMENT, Status
@@ -17,6 +18,7 @@ from tracker_server.store.bulk import Bulk
 from tracker_server.store.tables import attempts, experiments, runs
 
 _DETAILS = ("registers", "stop_ms", *RUN_FIELDS, *RUN_MAPS)
+_LIGHT = tuple(name for name in runs.c.keys() if name not in _DETAILS)  # noqa: SIM118  # a collection of columns
 _EXPERIMENT_FIELDS: Mapping[str, Json] = {"name": "", "notes": "", "retention": None, "deleted_ms": None}
 _EXPERIMENT_MAPS = ("tags", "metadata", "metric_definitions")
 
@@ -24,8 +26,9 @@ _EXPERIMENT_MAPS = ("tags", "metadata", "metric_definitions")
 class RunBook:
     """Runs by id."""
 
-    def __init__(self, bulk: Bulk) -> None:
+    def __init__(self, bulk: Bulk, lease: Lease) -> None:
         self._bulk = bulk
+        self._lease = lease
         self.runs: dict[str, RunState] = {}
         self._stored_experiment: dict[str, str] = {}
         self._experiment_updates: dict[str, list[tuple[Write, UpdateExperiment]]] = {}
@@ -39,15 +42,18 @@ class RunBook:
                 detailed.add(write.scope_id)
             elif not isinstance(write.body, UpdateExperiment):
                 plain.add(write.scope_id)
-        light = [column for column in runs.c if column.name not in _DETAILS]
-        for columns, ids in ((runs.c, detailed), (light, plain - detailed)):
-            if ids:
-                for row in connection.execute(select(*columns).where(runs.c.run_id.in_(sorted(ids)))).mappings():
-                    self.runs[row["run_id"]] = _run_state(row)
-        self._stored_experiment = {run_id: run.experiment_id for run_id, run in self.runs.items()}
-        if self.runs:
-            for row in connection.execute(select(attempts).where(attempts.c.run_id.in_(sorted(self.runs)))).mappings():
-                self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
+        self._load(connection, runs.c.keys(), detailed)
+        self._load(connection, _LIGHT, plain - detailed)
+
+    def load_more(self, connection: Connection, run_ids: Iterable[str]) -> None:
+        """Reads runs that no write of this flush is for, without their fields and maps."""
+        self._load(connection, _LIGHT, set(run_ids) - self.runs.keys())
+
+    def _rows(
+        self, connection: Connection, table: Table, columns: Sequence[str], run_ids: Collection[str]
+    ) -> Sequence[Mapping[str, Any]]:
+        keys = [(run_id,) for run_id in sorted(run_ids)]
+        return self._bulk.rows_by_keys(connection, table, columns, ["run_id"], keys) if keys else ()
 
     def apply(self, write: Write) -> None:
         """Applies what a new write does to its run or experiment; points are not this book's business."""
@@ -58,7 +64,8 @@ class RunBook:
             return
         run = self.runs.get(write.scope_id)
         if run is None:
-            run = self.runs[write.scope_id] = RunState(write.scope_id)
+            granularity_ms = self._lease.seen_granularity_ms
+            run = self.runs[write.scope_id] = RunState(write.scope_id, seen_granularity_ms=granularity_ms)
         if isinstance(body, StartRun | CompleteRun) and body.experiment_id:
             self._name(body.experiment_id, write)
         match body:
@@ -88,6 +95,10 @@ class RunBook:
                     scopes |= {EXPERIMENT_LIST, STATS}
                 if isinstance(write.body, CompleteRun) or run.newest.stands != run.status_stored:
                     scopes.add(STATS)
+        for run in self.runs.values():
+            # Lost without a write.
+            if run.counters_changed and not run.is_new and run.newest.stands == Status.LOST != run.status_stored:
+                scopes |= {experiment_scope(run.experiment_id), STATS}
         return scopes
 
     def left(self) -> dict[str, str]:
@@ -128,6 +139,15 @@ class RunBook:
             ],
         )
 
+    def _load(self, connection: Connection, columns: Sequence[str], run_ids: Collection[str]) -> None:
+        found = []
+        for row in self._rows(connection, runs, columns, run_ids):
+            run = self.runs[row["run_id"]] = _run_state(row, self._lease.seen_granularity_ms)
+            self._stored_experiment[run.run_id] = run.experiment_id
+            found.append(run.run_id)
+        for row in self._rows(connection, attempts, attempts.c.keys(), found):
+            self.runs[row["run_id"]].attempts[row["attempt"]] = _attempt_state(row)
+
     def _save_experiments(self, connection: Connection) -> None:
         # Everybody inserts in the same order before anybody updates, so that two flushes cannot wait for each other.
         empty: dict[str, Any] = {"tags": [], "metadata": {}, "metric_definitions": {}, "registers": {}}
@@ -156,13 +176,13 @@ class RunBook:
         self, connection: Connection, name: str, updates: list[tuple[Write, UpdateExperiment]]
     ) -> None:
         row = connection.execute(select(experiments).where(experiments.c.experiment_id == name)).mappings().one()
-        fields, maps = _registers(row, _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
+        fields, maps = _registers(dict(row), _EXPERIMENT_FIELDS, _EXPERIMENT_MAPS)
         for write, body in updates:
             apply_changes(fields, maps, body.fields, body.maps, write.key(body.changed_ms))
         self._bulk.update(connection, experiments, [{"experiment_id": name, **_register_columns(fields, maps)}])
 
 
-def _run_state(row: RowMapping) -> RunState:
+def _run_state(row: Mapping[str, Any], seen_granularity_ms: int) -> RunState:
     run = RunState(
         run_id=row["run_id"],
         experiment_id=row["experiment_id"],
@@ -171,6 +191,7 @@ def _run_state(row: RowMapping) -> RunState:
         series_count=row["series_count"],
         writer_count=row["writer_count"],
         final_metrics=row["final_metrics"],
+        seen_granularity_ms=seen_granularity_ms,
         newest_stored=row["attempt"],
         status_stored=row["status"],
         times_stored=(row["created_ms"], row["started_ms"], row["heard_ms"]),
@@ -184,7 +205,7 @@ def _run_state(row: RowMapping) -> RunState:
     return run
 
 
-def _attempt_state(row: RowMapping) -> AttemptState:
+def _attempt_state(row: Mapping[str, Any]) -> AttemptState:
     registers = row["registers"]
     return AttemptState(
         attempt=row["attempt"],
@@ -224,7 +245,7 @@ def _counters(run: RunState) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "status": newest.stands,
-        "reason": newest.reason.value,
+        "reason": newest.reason_now,
         "lost_ms": newest.lost_ms if newest.stands == Status.LOST else None,
         "cuts": [list(cut) for cut in run.cuts] or None,
         "attempt": newest.attempt,
@@ -248,7 +269,7 @@ def _details(run: RunState) -> dict[str, Any]:
 
 
 def _registers(
-    row: RowMapping, field_names: Mapping[str, Json], map_names: Iterable[str]
+    row: Mapping[str, Any], field_names: Mapping[str, Json], map_names: Iterable[str]
 ) -> tuple[dict[str, FieldRegister], dict[str, MapRegister]]:
     saved = row["registers"]
     fields = {name: FieldRegister.load(row[name], saved.get(name)) for name in field_names}

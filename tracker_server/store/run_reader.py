@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, or_, select, tuple_
 
 from tracker_server import limits
 from tracker_server.errors import RunNotFound
 from tracker_server.model.cuts import Cuts
+from tracker_server.model.leases import reason_of_loss
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import AttemptRecord, MetricRecord, RunDetails, RunRecord, WriterRecord
-from tracker_server.store.point_reader import SeriesReader
+from tracker_server.model.status import Status
 from tracker_server.store.series_book import SeriesState, series_state
 from tracker_server.store.tables import attempts, runs, series, writers
+from tracker_server.store.totals_reader import read_totals
 
 RUN_COLUMNS = tuple(runs.c[name] for name in RunRecord.__dataclass_fields__)
 """What a RunRecord is made of."""
@@ -30,15 +32,17 @@ def read_run(connection: Connection, run_id: str, after: str, size: int, read_ms
     row = connection.execute(select(*RUN_COLUMNS, runs.c.cuts).where(runs.c.run_id == run_id)).one_or_none()
     if row is None:
         raise run_not_found([run_id])
-    states = _series_page(connection, run_id, after, size + 1)
     cuts = tuple((attempt, step) for attempt, step in row.cuts or ())
-    metrics = []
-    for state in states[:size]:
-        totals = SeriesReader(connection, state, cuts).totals() if state.stale else state.totals
-        metrics.append(MetricRecord(state.name, totals, state.final))
-    known, all_closed = _writers(connection, run_id)
+    metrics = _metrics(connection, run_id, cuts, after, size + 1)
+    known = _writers(connection, run_id)
     return RunDetails(
-        run_record(row), _attempts(connection, run_id, cuts), metrics, len(states) > size, known, all_closed, read_ms
+        run_record(row),
+        _attempts(connection, run_id, cuts),
+        metrics[:size],
+        len(metrics) > size,
+        _listed(known),
+        _is_complete(known, row.ended_ms),
+        read_ms,
     )
 
 
@@ -79,6 +83,24 @@ def has_something() -> ColumnElement[bool]:
     return or_(series.c.last_kind.is_not(None), series.c.final_kind.is_not(None), series.c.stale)
 
 
+def _metrics(connection: Connection, run_id: str, cuts: Cuts, after: str, size: int) -> list[MetricRecord]:
+    """Metrics that have something, by name; stale totals are made from the points."""
+    found: list[MetricRecord] = []
+    while len(found) < size:
+        states = _series_page(connection, run_id, after, size)
+        stale = [state for state in states if state.stale]
+        made = dict(zip((one.name for one in stale), read_totals(connection, run_id, stale, cuts), strict=True))
+        for state in states:
+            totals = made.get(state.name, state.totals)
+            # All points of a stale one may have been superseded.
+            if totals.last is not None or state.final is not None:
+                found.append(MetricRecord(state.name, totals, state.final))
+        if len(states) < size:
+            break
+        after = states[-1].name
+    return found[:size]
+
+
 def _series_page(connection: Connection, run_id: str, after: str, size: int) -> list[SeriesState]:
     query = select(series).where(series.c.run_id == run_id, has_something()).order_by(series.c.name).limit(size)
     if after:
@@ -91,37 +113,50 @@ def _attempts(connection: Connection, run_id: str, cuts: Cuts) -> list[AttemptRe
     rows = connection.execute(query).all()
     known = [row for row in rows if not row.implied] or rows
     rewinds = dict(cuts)
-    return [
-        AttemptRecord(
-            row.attempt,
-            row.status,
-            row.first_accepted_ms if row.started_ms is None else row.started_ms,
-            row.ended_ms,
-            row.last_seen_ms,
-            row.reason,
-            row.lost_ms,
-            rewinds.get(row.attempt),
-        )
-        for row in known
-    ]
+    return [_attempt(row, rewinds.get(row.attempt)) for row in known]
 
 
-def _writers(connection: Connection, run_id: str) -> tuple[list[WriterRecord], bool]:
+def _attempt(row: Row[Any], rewound_from_step: int | None) -> AttemptRecord:
+    is_lost = row.status == Status.RUNNING and row.lost_ms is not None
+    return AttemptRecord(
+        row.attempt,
+        Status.LOST if is_lost else row.status,
+        row.first_accepted_ms if row.started_ms is None else row.started_ms,
+        row.ended_ms,
+        row.last_seen_ms,
+        reason_of_loss(row.last_seen_ms) if is_lost else row.reason,
+        row.lost_ms if is_lost else None,
+        rewound_from_step,
+    )
+
+
+def _writers(connection: Connection, run_id: str) -> list[WriterRecord]:
+    """The writers of a run by id; of servers' own only those that have refused writes."""
     query = (
         select(writers)
-        .where(writers.c.run_id == run_id, writers.c.server_assigned.is_(False))
+        .where(writers.c.run_id == run_id, or_(writers.c.server_assigned.is_(False), writers.c.dead != ""))
         .order_by(writers.c.writer_id)
     )
-    records = [
+    return [
         WriterRecord(
-            row.writer_id, Ranges.parse(row.applied), Ranges.parse(row.dead), row.final_sequence, row.dropped_points
+            row.writer_id,
+            Ranges.parse(row.applied),
+            Ranges.parse(row.dead),
+            row.final_sequence,
+            row.dropped_points,
+            row.server_assigned,
         )
         for row in connection.execute(query)
     ]
-    complete = all(
-        record.final_sequence is not None
-        and not record.dead.pairs
-        and not record.applied.missing(record.final_sequence).pairs
-        for record in records
-    )
-    return records[: limits.MAX_LISTED_WRITERS], complete
+
+
+def _is_complete(known: Sequence[WriterRecord], ended_ms: int | None) -> bool:
+    """Whether everything that was sent is stored; where nobody says what that is, whether the run has ended."""
+    own = any(not writer.server_assigned for writer in known)
+    return all(writer.is_done for writer in known) and (own or ended_ms is not None)
+
+
+def _listed(known: Sequence[WriterRecord]) -> list[WriterRecord]:
+    """As many as an answer may have: those that are not done first, sorted by id."""
+    some = sorted(known, key=lambda writer: writer.is_done)[: limits.MAX_LISTED_WRITERS]
+    return sorted(some, key=lambda writer: writer.writer_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from tracker_server import limits
 from tracker_server.model.chunks import cut_chunks
@@ -69,33 +69,36 @@ class SeriesBook:
         for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
             known[row["name"]] = series_state(row)
 
-    def load_all(self, connection: Connection, run: RunState) -> None:
-        """Reads the rows of all metrics of a run that are not yet read."""
-        known = self._known(run.run_id)
-        for row in connection.execute(select(series).where(series.c.run_id == run.run_id)).mappings():
-            if row["name"] not in known:
-                known[row["name"]] = series_state(row)  # type: ignore[arg-type]  # keys are str
+    def rewind(self, connection: Connection, run: RunState) -> None:
+        """Marks the series of a run in which an explicit cut may supersede points that were counted.
 
-    def rewind(self, run: RunState) -> None:
-        """Marks the series of a run in which an explicit cut may supersede points that were counted."""
-        for state in self._series[run.run_id].values():
-            last = state.totals.last
-            if run.rewound_from is not None and last is not None and last.step >= run.rewound_from:
-                state.stale = True
-                state.touch()
+        In the database, whatever their number; what was known of the run's series is forgotten. To be called before
+        anything else is loaded of the run.
+        """
+        self._known(run.run_id).clear()
+        if not run.series_count:
+            return
+        connection.execute(
+            series.update()
+            .where(series.c.run_id == run.run_id, series.c.last_step >= run.rewound_from)
+            .values(stale=True, chunk_count=series.c.chunk_count + 1)
+        )
 
-    def next_step(self, run_id: str, name: str) -> int:
-        """The step after the last one of a series; 0 for the first."""
-        state = self._series[run_id].get(name)
-        return 0 if state is None or state.totals.last is None else state.totals.last.step + 1
+    def get(self, run_id: str, name: str) -> SeriesState | None:
+        """A series that was loaded; None when it is not there yet."""
+        return self._series[run_id].get(name)
+
+    def cut(self, run: RunState, attempt: int, name: str, first_step: int) -> SeriesState:
+        """Notes that points of an attempt from this step on are about to be added to a series, and returns it."""
+        state = self._state(run, name)
+        if attempt > 0:
+            _cut(state, attempt, first_step)
+        return state
 
     def add(self, run: RunState, attempt: int, frame: Frame, writer_numbers: Mapping[str, int]) -> None:
         """Adds the points of a frame."""
-        states = [self._state(run, name) for name in frame.names]
         first_step = int(frame.steps[0])
-        if attempt > 0:
-            for state in states:
-                _cut(state, attempt, first_step)
+        states = [self.cut(run, attempt, name, first_step) for name in frame.names]
         live = [live_until(attempt, state.cuts, run.cuts) for state in states]
         for state, totals in zip(states, frame_totals(frame, live), strict=True):
             state.totals = state.totals.merged(totals)
@@ -137,9 +140,9 @@ class SeriesBook:
             if batch:
                 self.bulk.insert_chunks(connection, table, batch)
 
-    def stale(self) -> list[tuple[str, str]]:
-        """Run and name of the series whose totals must be made anew."""
-        return [(s.run_id, s.name) for known in self._series.values() for s in known.values() if s.stale]
+    def stale(self) -> set[str]:
+        """Runs with series, as far as these are known here, whose totals must be made anew."""
+        return {run_id for run_id, known in self._series.items() if any(state.stale for state in known.values())}
 
     def _known(self, run_id: str) -> dict[str, SeriesState]:
         if run_id not in self._series:

@@ -31,6 +31,7 @@ class SeriesCache:
         self._runs: OrderedDict[str, dict[str, SeriesState]] = OrderedDict()
         self._count = 0
         self._taken: dict[str, dict[str, SeriesState]] = {}
+        self._forgotten: set[str] = set()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -52,8 +53,19 @@ class SeriesCache:
         if run_id not in self._taken:
             states = self._runs.pop(run_id, {})
             self._count -= len(states)
+            if run_id in self._forgotten:
+                self._forgotten.discard(run_id)
+                states = {}
             self._taken[run_id] = states
         return self._taken[run_id]
+
+    def forget(self, run_id: str) -> None:
+        """The rows of a run were written by somebody else in this process: the next flush reads them. From any thread.
+
+        It saves that flush a try in vain: without it, the flush would notice.
+        """
+        if run_id in self._runs or run_id in self._taken:
+            self._forgotten.add(run_id)
 
     def _put(self, run_id: str, states: dict[str, SeriesState]) -> None:
         for state in states.values():
@@ -61,5 +73,6 @@ class SeriesCache:
         self._runs[run_id] = states
         self._count += len(states)
         while self._count > MOST:
-            _, forgotten = self._runs.popitem(last=False)
+            evicted, forgotten = self._runs.popitem(last=False)
+            self._forgotten.discard(evicted)
             self._count -= len(forgotten)

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, select, tuple_
 
 from tracker_server.config import Settings
+from tracker_server.model.leases import DEFAULT_LEASE, Lease
 from tracker_server.model.ranges import Ranges
 from tracker_server.model.records import (
     DashboardStats,
@@ -18,14 +19,16 @@ from tracker_server.model.records import (
     ExperimentRecord,
     ExperimentSummary,
     HistoryPage,
+    ListedMetric,
+    MetricRecord,
     Position,
     RunDetails,
-    RunRecord,
 )
+from tracker_server.model.typed_json import Json
 from tracker_server.model.watching import Cursor, WatchQuery
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
-from tracker_server.store import experiment_reader, run_reader, schema
+from tracker_server.store import experiment_reader, run_list, run_reader, schema
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.change_reader import Add, Progress, present_revisions, read_changes, read_snapshot
 from tracker_server.store.compaction import CROWD, NOTHING_COMPACTED, Compacted, Crowds, compact, runs_with_tails
@@ -33,25 +36,36 @@ from tracker_server.store.end_reader import ended_attempts
 from tracker_server.store.engine import guard, lock_file, postgres_engine, sqlite_path, sqlite_readers, sqlite_writer
 from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
+from tracker_server.store.lease_book import LeaseRules
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.owed_events import forgive, owe, owed
-from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
-from tracker_server.store.series_book import series_row, series_state
+from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
+from tracker_server.store.series_book import series_row
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
-from tracker_server.store.tables import experiment_writers, meta, runs, series, suspects, writers
+from tracker_server.store.tables import experiment_writers, meta, series, suspects, writers
+from tracker_server.store.totals_reader import renewed
 
 
 class Store:
     """Both sides of the database. Methods raise StoreUnavailable when it is out of reach."""
 
-    def __init__(self, writer: Engine, reader: Engine, bulk: Bulk, partitions: int, lock: int | None = None) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        bulk: Bulk,
+        partitions: int,
+        lease: Lease = DEFAULT_LEASE,
+        lock: int | None = None,
+    ) -> None:
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
         self.partitions = partitions
         """How many there are."""
+        self._leases = LeaseRules(partitions, lease)
         self._lock = lock
         self._series = SeriesCache()
 
@@ -91,30 +105,34 @@ class Store:
         with guard(), self._writer.begin() as connection:
             connection.execute(suspects.delete().where(suspects.c.message_hash == mark))
 
-    def refresh_totals(self, run_id: str, name: str) -> None:
-        """Makes a stale series' totals anew from its points."""
-        with self._transaction({run_id}) as connection:
-            # Two statements of this transaction see two states: a compaction between them would take chunks away.
-            self._bulk.lock_chunks(connection, run_id)
-            query = (
-                select(series, runs.c.cuts.label("run_cuts"))
-                .join(runs, runs.c.run_id == series.c.run_id)
-                .where(series.c.run_id == run_id, series.c.name == name)
-            )
-            row = connection.execute(query).mappings().one()
-            state = series_state(dict(row))
-            if state.stale:
-                cuts = tuple((attempt, step) for attempt, step in row["run_cuts"] or ())
-                state.totals = SeriesReader(connection, state, cuts).totals()
-                state.stale = False
-                state.touch()
-                self._bulk.update(connection, series, [series_row(state)])
+    def refresh_totals(self, run_id: str) -> bool:
+        """Makes the totals of some stale series of a run anew from their points. Returns whether more are stale.
 
-    def stale_series(self, limit: int) -> list[tuple[str, str]]:
-        """Run and name of series whose totals are stale, so that a consumer that took over can refresh them."""
+        Flushes of the run go on meanwhile: they wait only while the new totals are written.
+        """
         with self._snapshot() as connection:
-            rows = connection.execute(select(series.c.run_id, series.c.name).where(series.c.stale).limit(limit))
-            return [(run_id, name) for run_id, name in rows]
+            some, more = renewed(connection, run_id)
+        if not some:
+            return False
+        with self._transaction({run_id}) as connection:
+            expected = [state.stored_count for state in some]
+            rows = [series_row(state) for state in some]
+            if self._bulk.update(connection, series, rows, "chunk_count", expected) < len(some):
+                # Points have come to some of them meanwhile: once more, while nothing can. Statements of this
+                # transaction see several states: a compaction between them would take chunks away.
+                self._bulk.lock_chunks(connection, run_id)
+                rest, unfinished = renewed(connection, run_id, [state.name for state in some])
+                self._bulk.update(connection, series, [series_row(state) for state in rest])
+                more = more or unfinished
+        self._series.forget(run_id)
+        return more
+
+    def stale_runs(self, limit: int) -> list[str]:
+        """Runs with series whose totals are stale, so that a consumer that took over can refresh them."""
+        with self._snapshot() as connection:
+            return list(
+                connection.execute(select(series.c.run_id).where(series.c.stale).distinct().limit(limit)).scalars()
+            )
 
     def owe_events(self, lowest: Mapping[str, int]) -> None:
         """Notes that the ends of these runs' attempts, from the given number on, are still to be told of."""
@@ -170,12 +188,21 @@ class Store:
         with self._snapshot() as connection:
             return run_reader.read_run(connection, run_id, after, size, now_ms())
 
-    def list_runs(
-        self, experiment_id: str, statuses: Collection[int], after: tuple[int, str] | None, size: int
-    ) -> list[RunRecord]:
-        """Runs, newest first."""
+    def find_runs(
+        self, query: RunQuery, after: RunPlace | None, size: int, metrics: Sequence[str] = ()
+    ) -> tuple[list[FoundRun], Mapping[str, list[MetricRecord]]]:
+        """Runs that meet a condition, in the order asked for, and what each has of these metrics."""
         with self._snapshot() as connection:
-            return run_reader.list_runs(connection, experiment_id, statuses, after, size)
+            found = run_list.find_runs(connection, query, after, size)
+            run_ids = [one.record.run_id for one in found]
+            return found, run_list.metrics_of_runs(connection, run_ids, metrics) if metrics else {}
+
+    def list_metrics(
+        self, experiment_id: str, prefix: str, after: str, size: int
+    ) -> tuple[list[ListedMetric], Mapping[str, Json]]:
+        """Metrics by name, and the experiment's definitions."""
+        with self._snapshot() as connection:
+            return experiment_reader.list_metrics(connection, experiment_id, prefix, after, size)
 
     def list_experiments(self, after: tuple[int, str] | None, size: int) -> list[ExperimentRecord]:
         """Experiments, newest first."""
@@ -243,7 +270,7 @@ class Store:
 
     def _flush(self, batch: Sequence[Write], known: SeriesCache) -> Outcome:
         with known.used() as cache, self._transaction({write.scope_id for write in batch}) as connection:
-            return flush(connection, self._bulk, cache, batch, self.partitions)
+            return flush(connection, self._bulk, cache, batch, self._leases, self.partitions)
 
     @contextmanager
     def _transaction(self, scope_ids: Collection[str]) -> Iterator[Connection]:
@@ -275,7 +302,7 @@ def open_store(settings: Settings, process_name: str) -> Store:
         timeout_seconds=timeout,
         isolation="REPEATABLE READ",
     )
-    return Store(writer, reader, PostgresBulk(), settings.partitions)
+    return Store(writer, reader, PostgresBulk(), settings.partitions, Lease(settings.lease_seconds))
 
 
 def now_ms() -> int:
@@ -286,7 +313,8 @@ def now_ms() -> int:
 def _open_sqlite(path: Path, settings: Settings) -> Store:
     lock = lock_file(path)
     readers = sqlite_readers(path, connections=settings.database_connections)
-    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lock)
+    lease = Lease(settings.lease_seconds)
+    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, lease, lock)
     try:
         store.migrate()
     except BaseException:

@@ -21,11 +21,15 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
+
+RUNNING = text("status = 1 AND lost_ms IS NULL AND NOT implied")
+"""Of attempts: neither ended nor lost. A query that says just this finds the index."""
 
 _json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # Sorted by code point in both databases, whatever the locale.
@@ -116,6 +120,8 @@ attempts = Table(
     Column("reason", Text, nullable=False, server_default="", comment="Why it ended, as RunCompleted said."),
     Column("lost_ms", BigInteger, comment="Since when it is lost; NULL: it is not, or ended."),
     Column("implied", Boolean, nullable=False, server_default="0", comment="Nothing of it was ever heard of."),
+    # Whose leases are to be judged. Of columns that change at the beginning and the end only.
+    Index("attempts_running", "run_id", "attempt", postgresql_where=RUNNING, sqlite_where=RUNNING),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -147,6 +153,8 @@ series = Table(
     Column("cuts", _json, comment="Implicit cuts: [[attempt, from_step], ...]; see model/cuts.py."),
     Column("stale", Boolean, nullable=False, server_default="0", comment="A cut moved: totals must be made anew."),
     Column("chunk_count", Integer, nullable=False, server_default="0", comment="Numbers given to chunks so far."),
+    # No flush updates either column: it costs an insert a series, and updates stay on their page.
+    Index("series_by_name", "name", "run_id"),
     Index("series_stale", "run_id", postgresql_where=Column("stale"), sqlite_where=Column("stale")),
     # Every flush updates every series it touches: half-empty pages keep those updates on the page and off the index.
     postgresql_with={

@@ -17,6 +17,7 @@ from tracker_server.validation.fields import (
     check_text,
     check_unique,
 )
+from tracker_server.validation.search import check_search
 from tracker_server.validation.violations import Violations, shown
 
 
@@ -48,6 +49,8 @@ def list_runs(violations: Violations, request: public.ListRunsRequest) -> None:
             )
     for field in ("filter", "order_by"):
         check_text(violations, field, getattr(request, field), limits.MAX_FILTER_LENGTH)
+    if max(len(request.filter), len(request.order_by)) <= limits.MAX_FILTER_LENGTH:
+        check_search(violations, request.filter, request.order_by)
     _check_selection(violations, "metrics", request.metrics, check_name, fewest=0)
     _check_page(violations, request)
 

@@ -447,7 +447,7 @@ class Attempt(google.protobuf.message.Message):
     status: global___RunStatus.ValueType
     """Where it stands."""
     reason: builtins.str
-    """Why it ended, as RunCompleted said. Empty when it did not say."""
+    """Why it ended, as RunCompleted said, or why it is LOST. Empty when nobody said."""
     rewound_from_step: builtins.int
     """The first step at which it supersedes all earlier attempts in every series, as RewindRun said. Unset unless it
     began with a rewind.
@@ -466,7 +466,7 @@ class Attempt(google.protobuf.message.Message):
 
     @property
     def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Since when it is LOST: the end of its lease. Unset unless it is."""
+        """Since when it is LOST: the end of its lease; of one that was only ever replayed, its last point. Unset unless it is."""
 
     def __init__(
         self,
@@ -585,7 +585,7 @@ class Run(google.protobuf.message.Message):
     group: builtins.str
     """A name that it shares with the runs it belongs with: folds, seeds, ranks. Empty when there is none."""
     reason: builtins.str
-    """Why its newest attempt ended. Empty when nobody said."""
+    """Why its newest attempt ended, or is LOST. Empty when nobody said."""
     @property
     def config(self) -> global___ConfigMap:
         """What it was configured with."""
@@ -628,7 +628,7 @@ class Run(google.protobuf.message.Message):
 
     @property
     def lost_since(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Since when it is LOST: the end of its lease. Unset unless it is."""
+        """Since when it is LOST: the end of its lease; of one that was only ever replayed, its last point. Unset unless it is."""
 
     @property
     def deleted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -1073,9 +1073,9 @@ class WriterState(google.protobuf.message.Message):
     applied_count: builtins.int
     """How many of its writes were applied."""
     closed: builtins.bool
-    """True when it said what its last sequence was (CloseWriter)."""
+    """True when it said what its last sequence was (CloseWriter), and none beyond that has arrived since."""
     last_sequence: builtins.int
-    """The last sequence it said, or, of a writer not closed, the highest one seen."""
+    """The last sequence it said, or, of a writer not closed, the highest one known of."""
     dropped_points: builtins.int
     """Points that the writer itself gave up, as its void writes say."""
     @property
@@ -1110,10 +1110,15 @@ class Completeness(google.protobuf.message.Message):
     COMPLETE_FIELD_NUMBER: builtins.int
     WRITERS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
-    """True when every writer has closed itself and none has a missing or refused sequence."""
+    """True when every writer has closed itself and none has a missing or refused sequence. Of a run whose writes all came
+    without a writer_id nobody has said what there is to come: true when its newest attempt has ended and none of them
+    was refused.
+    """
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterState]:
-        """One per writer that sent its own writer_id, sorted by it. At most 1,000 are listed."""
+        """One per writer that sent its own writer_id, and the server's own where writes without one were refused; sorted. At
+        most 1,000 are listed, first of all those because of which it is not complete.
+        """
 
     def __init__(
         self,

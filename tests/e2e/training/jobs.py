@@ -24,6 +24,8 @@ from tracker_client.sender.sync import SyncReport, sync_directory
 
 JOB_SECONDS = 60.0
 SYNC_SECONDS = 60.0
+PATIENT = "import tracker_client.finish; tracker_client.finish.HOPELESS_SECONDS = 45.0\n"
+"""To put before a script whose server comes back: on a busy machine that takes long."""
 _RUNS_A_REQUEST = 100
 _OF_LAUNCHERS = ("TRACKER_", "SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_")
 _RANKS = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK"})

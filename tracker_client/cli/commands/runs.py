@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
 
 import typer
 
-from tracker.v1.resources_pb2 import Experiment, Run
+from tracker.v1.resources_pb2 import Experiment, MetricSummary, Run
 from tracker_client.cli import output, plain, texts
 from tracker_client.cli.options import ApiKey, AsJson, Server, StatusName, status_of
 from tracker_client.cli.output import Cell, Column, Table
@@ -40,22 +41,71 @@ def runs(
     status: Annotated[
         list[StatusName] | None, typer.Option("--status", "-s", help="Only with this status. May be repeated.")
     ] = None,
+    condition: Annotated[
+        str,
+        typer.Option("--filter", "-f", metavar="CONDITION", help="Such as 'metrics.loss.last < 0.1 AND tags:night'."),
+    ] = "",
+    order: Annotated[
+        str, typer.Option("--order-by", "-o", metavar="FIELDS", help="Such as 'metrics.loss.min, created_at desc'.")
+    ] = "",
+    group: Annotated[str, typer.Option("--group", "-g", help="Only of this group.")] = "",
+    parent: Annotated[str, typer.Option("--parent", metavar="RUN", help="Only parts of this run.")] = "",
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", "-m", help="A column for this metric. May be repeated.")
+    ] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted ones too.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first unless another order is asked for."""
     with connection(server, api_key) as client:
-        found = client.list_runs(
-            experiment, statuses=[status_of(name) for name in status or ()], page_size=min(limit, _MAX_PAGE)
+        found = client.list_runs_with_metrics(
+            metric or (),
+            experiment,
+            statuses=[status_of(name) for name in status or ()],
+            filter=_condition(condition, group=group, parent_run_id=parent),
+            order_by=order,
+            show_deleted=deleted,
+            page_size=min(limit, _MAX_PAGE),
         )
         chosen = list(islice(found, limit or None))
         more = bool(limit) and len(chosen) == limit and next(found, None) is not None
         now = datetime.now(UTC)
-        table = Table(_RUN_COLUMNS, [_run_row(run, now) for run in chosen])
-        output.print_list(table, map(plain.run, chosen), as_json=as_json)
-        _say_rest(len(chosen), more, "run")
+        columns = [*_RUN_COLUMNS, *(Column(name, name, right=True) for name in metric or ())]
+        rows = [
+            [*_run_row(run, now), *(_metric_cell(known.get(name)) for name in metric or ())] for run, known in chosen
+        ]
+        items = (_as_json(run, known) if metric else plain.run(run) for run, known in chosen)
+        output.print_list(Table(columns, rows), items, as_json=as_json)
+        _say_rest(len(chosen), more, "run", "first" if order else "newest")
+
+
+def _condition(condition: str, **equal: str) -> str:
+    """A filter that also asks for these texts."""
+    parts = [f"({condition})"] if condition.strip() else []
+    parts += [f"{field} = {_quoted(value)}" for field, value in equal.items() if value]
+    return " AND ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    # A star at either end would stand for any text.
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("*", "\\*")
+    return f'"{escaped}"'
+
+
+def _metric_cell(metric: MetricSummary | None) -> Cell:
+    """What the run is judged by: the final value that it gave, else the last one."""
+    if metric is None:
+        return output.NOTHING
+    if metric.HasField("final_value"):
+        return output.number(metric.final_value)
+    return output.number(metric.last.value if metric.HasField("last") else None)
+
+
+def _as_json(run: Run, known: Mapping[str, MetricSummary]) -> plain.Json:
+    return plain.run(run) | {"metrics": [plain.metric(one) for one in known.values()]}
 
 
 def experiments(limit: Limit = 50, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
@@ -98,7 +148,7 @@ def _experiment_row(experiment: Experiment) -> list[Cell]:
     ]
 
 
-def _say_rest(shown: int, more: bool, noun: str) -> None:
+def _say_rest(shown: int, more: bool, noun: str, which: str = "newest") -> None:
     """For people: that nothing is there, or that there is more."""
     if output.on_terminal() and (more or not shown):
-        typer.echo(f"the newest {shown:,}; --limit 0 shows all" if more else f"no {noun}s", err=True)
+        typer.echo(f"the {which} {shown:,}; --limit 0 shows all" if more else f"no {noun}s", err=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from tracker.v1.resources_pb2 import Completeness, MetricSummary, Run
+from tracker.v1.resources_pb2 import Attempt, Completeness, MetricSummary, Run
 from tracker.v1.tracker_service_pb2 import GetRunResponse
 from tracker_client.cli import output, plain, texts
 from tracker_client.cli.commands.runs import seconds_of
@@ -34,10 +36,16 @@ _METRIC_COLUMNS = (
 _LINE_COLUMNS = (Column("part", "part"), Column("name", "name"), Column("value", "value"))
 
 
-def show(run: RunId, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
+def show(
+    run: RunId,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Also when it was deleted.")] = False,
+    as_json: AsJson = False,
+    server: Server = None,
+    api_key: ApiKey = None,
+) -> None:
     """Show a run: status, config, metadata, metrics."""
     with connection(server, api_key) as client:
-        found = client.get_run(run)
+        found = client.get_run(run, show_deleted=deleted)
         if as_json:
             output.print_json(plain.run_details(found))
         elif output.on_terminal():
@@ -67,8 +75,7 @@ def _show_people(to: Console, found: GetRunResponse) -> None:
     if len(found.attempts) > 1:
         output.heading(to, "Attempts")
         for attempt in found.attempts:
-            started = texts.local(texts.instant(attempt.started_at))
-            to.print(Text(f"  {started}  {texts.status(attempt.status)}"))
+            to.print(Text(f"  {_attempt(attempt)}"))
     to.print()
     to.print(Text(arrival(found.completeness)))
 
@@ -102,8 +109,14 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
         "started": started if ended else f"{started}, {seconds} ago",
         "ended": f"{ended}, after {seconds}" if ended else "",
         "last seen": "" if ended else texts.local(texts.instant(run.last_seen_at)),
+        "lost since": _when(run, "lost_since"),
+        "why": texts.one_line(run.reason, _VALUE_WIDTH),
+        "group": run.group,
+        "part of": run.parent_run_id,
         "tags": ", ".join(run.tags),
-        "stop": "asked to stop" if run.stop_requested else "",
+        "stop": ": ".join(filter(None, ["asked to stop", run.stop_reason])) if run.stop_requested else "",
+        "deleted": _when(run, "deleted_at"),
+        "points": f"dropped {dropped}" if (dropped := _when(run, "points_dropped_at")) else "",
         "also named": ", ".join(run.experiment_conflicts),
     }
     for name, value in facts.items():
@@ -111,6 +124,23 @@ def _facts(run: Run) -> Iterator[tuple[str, Cell]]:
             yield name, output.text(value)
     if run.notes:
         yield "notes", Cell(texts.visible(run.notes), run.notes)
+
+
+def _when(run: Run, name: Literal["lost_since", "deleted_at", "points_dropped_at"]) -> str:
+    return texts.local(texts.instant(getattr(run, name))) if run.HasField(name) else ""
+
+
+def _attempt(attempt: Attempt) -> str:
+    parts = [texts.local(texts.instant(attempt.started_at)), texts.status(attempt.status)]
+    if attempt.HasField("ended_at"):
+        parts.append(f"ended {texts.local(texts.instant(attempt.ended_at))}")
+    if attempt.HasField("lost_since"):
+        parts.append(f"since {texts.local(texts.instant(attempt.lost_since))}")
+    if attempt.HasField("rewound_from_step"):
+        parts.append(f"goes on from step {attempt.rewound_from_step - 1:,}")
+    if attempt.reason:
+        parts.append(texts.one_line(attempt.reason, _VALUE_WIDTH))
+    return "  ".join(parts)
 
 
 def _metric_row(metric: MetricSummary) -> list[Cell]:
@@ -138,6 +168,9 @@ def _lines(found: GetRunResponse) -> Iterator[list[Cell]]:
     whole = plain.run(run)
     for name in ("run_id", "experiment_id", "name", "status", "attempt", "notes", "stop_requested"):
         yield _line("run", name, texts.literal(whole[name]))
+    for name in ("reason", "group", "parent_run_id", "stop_reason", "lost_since", "deleted_at", "points_dropped_at"):
+        if whole[name]:
+            yield _line("run", name, whole[name])
     for name in ("created_at", "started_at", "ended_at", "last_seen_at"):
         yield _line("run", name, whole[name] or "")
     yield _line("run", "complete", texts.literal(found.completeness.complete))

@@ -6,10 +6,9 @@ import uuid
 from typing import Annotated
 
 import typer
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from tracker.v1.resources_pb2 import RUN_STATUS_LOST, RUN_STATUS_RUNNING
-from tracker.v1.tracker_service_pb2 import RunChanges, UpdateRunRequest
+from tracker.v1.tracker_service_pb2 import StopRunRequest
 from tracker_client.cli import texts
 from tracker_client.cli.options import ApiKey, RunId, Server
 from tracker_client.cli.session import connection, fail
@@ -17,29 +16,23 @@ from tracker_client.cli.session import connection, fail
 
 def stop(
     run: RunId,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for people.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Take the request back.")] = False,
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
     """Ask a run to stop.
 
-    It hears of it with its next heartbeat, and ends when it is ready to.
+    It hears of it with its next heartbeat, and ends when it is ready to. If it is started again later, it goes on.
     """
     with connection(server, api_key) as client:
         # A change of a run that is not there would make it.
         found = client.get_run(run).run
         if not undo and found.status not in (RUN_STATUS_RUNNING, RUN_STATUS_LOST):
             fail(f"run {run} is {texts.status(found.status)} already")
-        client.update_run(
-            UpdateRunRequest(
-                run_id=run,
-                changes=RunChanges(stop_requested=not undo),
-                update_mask=FieldMask(paths=["stop_requested"]),
-                attempt=found.attempt,
-                # So that a retry is the same write.
-                writer_id=str(uuid.uuid4()),
-                sequence=1,
-            )
+        # With an identity of its own, so that a retry is the same write.
+        client.stop_run(
+            StopRunRequest(run_id=run, reason=reason, withdraw=undo, writer_id=str(uuid.uuid4()), sequence=1)
         )
         done = "is no longer asked to stop" if undo else "is asked to stop; it hears of it with its next heartbeat"
         typer.echo(f"run {run} {done}")

@@ -15,6 +15,8 @@ from tracker_client.cli.options import ApiKey, AsJson, Server
 from tracker_client.cli.output import Cell, Column, Table
 from tracker_client.cli.session import connection
 
+_BEST = "bold green"
+"""How a terminal shows the run that has the best value."""
 _COLUMNS = (
     Column("metric", "metric", whole=True),
     Column("runs", "runs", right=True),
@@ -24,6 +26,8 @@ _COLUMNS = (
     Column("mean", "mean", right=True),
     Column("max", "largest", right=True),
     Column("max_run_id", "of run", whole=True),
+    Column("goal", "goal", spare=True),
+    Column("unit", "unit", spare=True),
 )
 
 
@@ -83,13 +87,16 @@ def _show_people(to: Console, found: GetSummaryResponse, table: Table) -> None:
 def _row(metric: MetricAcrossRuns) -> list[Cell]:
     lowest = metric.min if metric.HasField("min") else None
     highest = metric.max if metric.HasField("max") else None
+    best = metric.best if metric.HasField("best") else None
     return [
         output.text(metric.name),
         output.count(metric.run_count),
         output.count(metric.non_finite_run_count),
         output.number(lowest.value if lowest else None),
-        output.text(lowest.run_id if lowest else ""),
+        output.text(lowest.run_id if lowest else "", _BEST if best and best == lowest else ""),
         output.number(metric.mean if metric.HasField("mean") else None),
         output.number(highest.value if highest else None),
-        output.text(highest.run_id if highest else ""),
+        output.text(highest.run_id if highest else "", _BEST if best and best == highest else ""),
+        output.text(texts.goal(metric.definition.goal)),
+        output.text(metric.definition.unit),
     ]

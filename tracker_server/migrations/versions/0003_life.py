@@ -48,6 +48,7 @@ def upgrade() -> None:
         comment="Apart from runs, so that each change costs a narrow row only.",
         postgresql_with=_NARROW,
     )
+    op.create_index("series_by_name", "series", ["name", "run_id"])
     op.create_index("run_revisions_by_revision", "run_revisions", ["partition", "revision"])
     op.create_table(
         "owed_events",
@@ -56,10 +57,16 @@ def upgrade() -> None:
         sa.Column("attempt", sa.BigInteger, nullable=False, comment="The lowest whose end may not have been told of."),
         comment="Events that the broker did not take when they were due.",
     )
+    running = sa.text("status = 1 AND lost_ms IS NULL AND NOT implied")
+    op.create_index(
+        "attempts_running", "attempts", ["run_id", "attempt"], postgresql_where=running, sqlite_where=running
+    )
 
 
 def downgrade() -> None:
     """Takes them away."""
+    op.drop_index("series_by_name", "series")
+    op.drop_index("attempts_running", "attempts")
     for table in ("owed_events", "run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tracker/internal/v1/envelope.proto\x12\x13tracker.internal.v1\"G\n\x08\x45nvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12*\n\x06writes\x18\x02 \x03(\x0b\x32\x1a.tracker.internal.v1.Write\"\xd4\x01\n\x05Write\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tracker.internal.v1.WriteKind\x12\x10\n\x08scope_id\x18\x02 \x01(\t\x12\x11\n\twriter_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x03\x12\x1b\n\x13\x61\x63\x63\x65pted_at_unix_ms\x18\x06 \x01(\x03\x12\x0e\n\x06replay\x18\x07 \x01(\x08\x12\x17\n\x0fserver_assigned\x18\x08 \x01(\x08\x12\x0f\n\x07payload\x18\t \x01(\x0c\"3\n\x0bLeaseMarker\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\"\\\n\x10PackedLogMetrics\x12\x30\n\x06\x62locks\x18\x05 \x03(\x0b\x32 .tracker.internal.v1.PackedBlock\x12\x16\n\x0e\x64ropped_points\x18\x06 \x01(\x03\"g\n\x0bPackedBlock\x12\r\n\x05steps\x18\x01 \x03(\x0c\x12\x15\n\rtimes_unix_ms\x18\x02 \x03(\x0c\x12\x32\n\x07\x63olumns\x18\x03 \x03(\x0b\x32!.tracker.internal.v1.PackedColumn\",\n\x0cPackedColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x8d\x01\n\x0cPackedSeries\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\x0c\x12\x15\n\rtimes_unix_ms\x18\x04 \x01(\x0c\x12\x0e\n\x06values\x18\x05 \x01(\x0c\x12\x14\n\x0ctotal_points\x18\x06 \x01(\x03\x12\x13\n\x0b\x64ownsampled\x18\x07 \x01(\x08\"[\n\rPackedHistory\x12\x31\n\x06series\x18\x01 \x03(\x0b\x32!.tracker.internal.v1.PackedSeries\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\nWriteToken\x12\x10\n\x08scope_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\x08\x12\x11\n\twriter_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0e\n\x06\x63loses\x18\x05 \x01(\x08\"\xa1\x01\n\tPageToken\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x06\x12\x14\n\x0ctime_unix_ms\x18\x02 \x01(\x03\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x14\n\x0cseries_index\x18\x04 \x01(\x05\x12\x11\n\x04step\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bstep_offset\x18\x06 \x01(\x03\x12\x14\n\x0corder_values\x18\x07 \x01(\tB\x07\n\x05_step\"\xb9\x01\n\nWatchToken\x12\x13\n\x0b\x64\x61tabase_id\x18\x01 \x01(\t\x12\x14\n\x0crequest_hash\x18\x02 \x01(\x06\x12\x11\n\trevisions\x18\x03 \x03(\x03\x12\x34\n\x08position\x18\x04 \x01(\x0b\x32\".tracker.internal.v1.WatchPosition\x12\x37\n\x08snapshot\x18\x05 \x01(\x0b\x32%.tracker.internal.v1.SnapshotPosition\"D\n\rWatchPosition\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\"6\n\x10SnapshotPosition\x12\x12\n\ncreated_ms\x18\x01 \x01(\x03\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x85\x01\n\x0c\x43hangeNotice\x12\x43\n\trevisions\x18\x01 \x03(\x0b\x32\x30.tracker.internal.v1.ChangeNotice.RevisionsEntry\x1a\x30\n\x0eRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xd9\x03\n\tWriteKind\x12\x1a\n\x16WRITE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITE_KIND_START_RUN\x10\x01\x12\x19\n\x15WRITE_KIND_LOG_METRIC\x10\x02\x12\x1a\n\x16WRITE_KIND_LOG_METRICS\x10\x03\x12\x1b\n\x17WRITE_KIND_CLOSE_WRITER\x10\x04\x12\x1c\n\x18WRITE_KIND_RUN_COMPLETED\x10\x05\x12\x18\n\x14WRITE_KIND_HEARTBEAT\x10\x06\x12\x19\n\x15WRITE_KIND_UPDATE_RUN\x10\x07\x12 \n\x1cWRITE_KIND_UPDATE_EXPERIMENT\x10\x08\x12\x19\n\x15WRITE_KIND_REWIND_RUN\x10\t\x12\x17\n\x13WRITE_KIND_STOP_RUN\x10\n\x12\x19\n\x15WRITE_KIND_DELETE_RUN\x10\x0b\x12\x1b\n\x17WRITE_KIND_UNDELETE_RUN\x10\x0c\x12 \n\x1cWRITE_KIND_DELETE_EXPERIMENT\x10\r\x12\"\n\x1eWRITE_KIND_UNDELETE_EXPERIMENT\x10\x0e\x12\x1b\n\x17WRITE_KIND_LEASE_MARKER\x10\x0f\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tracker/internal/v1/envelope.proto\x12\x13tracker.internal.v1\"G\n\x08\x45nvelope\x12\x0f\n\x07version\x18\x01 \x01(\r\x12*\n\x06writes\x18\x02 \x03(\x0b\x32\x1a.tracker.internal.v1.Write\"\xd4\x01\n\x05Write\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tracker.internal.v1.WriteKind\x12\x10\n\x08scope_id\x18\x02 \x01(\t\x12\x11\n\twriter_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x03\x12\x1b\n\x13\x61\x63\x63\x65pted_at_unix_ms\x18\x06 \x01(\x03\x12\x0e\n\x06replay\x18\x07 \x01(\x08\x12\x17\n\x0fserver_assigned\x18\x08 \x01(\x08\x12\x0f\n\x07payload\x18\t \x01(\x0c\"H\n\x0bLeaseMarker\x12\x11\n\tserver_id\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x13\n\x0binterrupted\x18\x03 \x01(\x08\"\\\n\x10PackedLogMetrics\x12\x30\n\x06\x62locks\x18\x05 \x03(\x0b\x32 .tracker.internal.v1.PackedBlock\x12\x16\n\x0e\x64ropped_points\x18\x06 \x01(\x03\"g\n\x0bPackedBlock\x12\r\n\x05steps\x18\x01 \x03(\x0c\x12\x15\n\rtimes_unix_ms\x18\x02 \x03(\x0c\x12\x32\n\x07\x63olumns\x18\x03 \x03(\x0b\x32!.tracker.internal.v1.PackedColumn\",\n\x0cPackedColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x8d\x01\n\x0cPackedSeries\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05steps\x18\x03 \x01(\x0c\x12\x15\n\rtimes_unix_ms\x18\x04 \x01(\x0c\x12\x0e\n\x06values\x18\x05 \x01(\x0c\x12\x14\n\x0ctotal_points\x18\x06 \x01(\x03\x12\x13\n\x0b\x64ownsampled\x18\x07 \x01(\x08\"[\n\rPackedHistory\x12\x31\n\x06series\x18\x01 \x03(\x0b\x32!.tracker.internal.v1.PackedSeries\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\nWriteToken\x12\x10\n\x08scope_id\x18\x01 \x01(\t\x12\x12\n\nexperiment\x18\x02 \x01(\x08\x12\x11\n\twriter_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x0e\n\x06\x63loses\x18\x05 \x01(\x08\"\xa1\x01\n\tPageToken\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x06\x12\x14\n\x0ctime_unix_ms\x18\x02 \x01(\x03\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x14\n\x0cseries_index\x18\x04 \x01(\x05\x12\x11\n\x04step\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bstep_offset\x18\x06 \x01(\x03\x12\x14\n\x0corder_values\x18\x07 \x01(\tB\x07\n\x05_step\"\xb9\x01\n\nWatchToken\x12\x13\n\x0b\x64\x61tabase_id\x18\x01 \x01(\t\x12\x14\n\x0crequest_hash\x18\x02 \x01(\x06\x12\x11\n\trevisions\x18\x03 \x03(\x03\x12\x34\n\x08position\x18\x04 \x01(\x0b\x32\".tracker.internal.v1.WatchPosition\x12\x37\n\x08snapshot\x18\x05 \x01(\x0b\x32%.tracker.internal.v1.SnapshotPosition\"D\n\rWatchPosition\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06run_id\x18\x03 \x01(\t\"6\n\x10SnapshotPosition\x12\x12\n\ncreated_ms\x18\x01 \x01(\x03\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x85\x01\n\x0c\x43hangeNotice\x12\x43\n\trevisions\x18\x01 \x03(\x0b\x32\x30.tracker.internal.v1.ChangeNotice.RevisionsEntry\x1a\x30\n\x0eRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*\xd9\x03\n\tWriteKind\x12\x1a\n\x16WRITE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14WRITE_KIND_START_RUN\x10\x01\x12\x19\n\x15WRITE_KIND_LOG_METRIC\x10\x02\x12\x1a\n\x16WRITE_KIND_LOG_METRICS\x10\x03\x12\x1b\n\x17WRITE_KIND_CLOSE_WRITER\x10\x04\x12\x1c\n\x18WRITE_KIND_RUN_COMPLETED\x10\x05\x12\x18\n\x14WRITE_KIND_HEARTBEAT\x10\x06\x12\x19\n\x15WRITE_KIND_UPDATE_RUN\x10\x07\x12 \n\x1cWRITE_KIND_UPDATE_EXPERIMENT\x10\x08\x12\x19\n\x15WRITE_KIND_REWIND_RUN\x10\t\x12\x17\n\x13WRITE_KIND_STOP_RUN\x10\n\x12\x19\n\x15WRITE_KIND_DELETE_RUN\x10\x0b\x12\x1b\n\x17WRITE_KIND_UNDELETE_RUN\x10\x0c\x12 \n\x1cWRITE_KIND_DELETE_EXPERIMENT\x10\r\x12\"\n\x1eWRITE_KIND_UNDELETE_EXPERIMENT\x10\x0e\x12\x1b\n\x17WRITE_KIND_LEASE_MARKER\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,36 +23,36 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_CHANGENOTICE_REVISIONSENTRY']._options = None
   _globals['_CHANGENOTICE_REVISIONSENTRY']._serialized_options = b'8\001'
-  _globals['_WRITEKIND']._serialized_start=1602
-  _globals['_WRITEKIND']._serialized_end=2075
+  _globals['_WRITEKIND']._serialized_start=1623
+  _globals['_WRITEKIND']._serialized_end=2096
   _globals['_ENVELOPE']._serialized_start=59
   _globals['_ENVELOPE']._serialized_end=130
   _globals['_WRITE']._serialized_start=133
   _globals['_WRITE']._serialized_end=345
   _globals['_LEASEMARKER']._serialized_start=347
-  _globals['_LEASEMARKER']._serialized_end=398
-  _globals['_PACKEDLOGMETRICS']._serialized_start=400
-  _globals['_PACKEDLOGMETRICS']._serialized_end=492
-  _globals['_PACKEDBLOCK']._serialized_start=494
-  _globals['_PACKEDBLOCK']._serialized_end=597
-  _globals['_PACKEDCOLUMN']._serialized_start=599
-  _globals['_PACKEDCOLUMN']._serialized_end=643
-  _globals['_PACKEDSERIES']._serialized_start=646
-  _globals['_PACKEDSERIES']._serialized_end=787
-  _globals['_PACKEDHISTORY']._serialized_start=789
-  _globals['_PACKEDHISTORY']._serialized_end=880
-  _globals['_WRITETOKEN']._serialized_start=882
-  _globals['_WRITETOKEN']._serialized_end=985
-  _globals['_PAGETOKEN']._serialized_start=988
-  _globals['_PAGETOKEN']._serialized_end=1149
-  _globals['_WATCHTOKEN']._serialized_start=1152
-  _globals['_WATCHTOKEN']._serialized_end=1337
-  _globals['_WATCHPOSITION']._serialized_start=1339
-  _globals['_WATCHPOSITION']._serialized_end=1407
-  _globals['_SNAPSHOTPOSITION']._serialized_start=1409
-  _globals['_SNAPSHOTPOSITION']._serialized_end=1463
-  _globals['_CHANGENOTICE']._serialized_start=1466
-  _globals['_CHANGENOTICE']._serialized_end=1599
-  _globals['_CHANGENOTICE_REVISIONSENTRY']._serialized_start=1551
-  _globals['_CHANGENOTICE_REVISIONSENTRY']._serialized_end=1599
+  _globals['_LEASEMARKER']._serialized_end=419
+  _globals['_PACKEDLOGMETRICS']._serialized_start=421
+  _globals['_PACKEDLOGMETRICS']._serialized_end=513
+  _globals['_PACKEDBLOCK']._serialized_start=515
+  _globals['_PACKEDBLOCK']._serialized_end=618
+  _globals['_PACKEDCOLUMN']._serialized_start=620
+  _globals['_PACKEDCOLUMN']._serialized_end=664
+  _globals['_PACKEDSERIES']._serialized_start=667
+  _globals['_PACKEDSERIES']._serialized_end=808
+  _globals['_PACKEDHISTORY']._serialized_start=810
+  _globals['_PACKEDHISTORY']._serialized_end=901
+  _globals['_WRITETOKEN']._serialized_start=903
+  _globals['_WRITETOKEN']._serialized_end=1006
+  _globals['_PAGETOKEN']._serialized_start=1009
+  _globals['_PAGETOKEN']._serialized_end=1170
+  _globals['_WATCHTOKEN']._serialized_start=1173
+  _globals['_WATCHTOKEN']._serialized_end=1358
+  _globals['_WATCHPOSITION']._serialized_start=1360
+  _globals['_WATCHPOSITION']._serialized_end=1428
+  _globals['_SNAPSHOTPOSITION']._serialized_start=1430
+  _globals['_SNAPSHOTPOSITION']._serialized_end=1484
+  _globals['_CHANGENOTICE']._serialized_start=1487
+  _globals['_CHANGENOTICE']._serialized_end=1620
+  _globals['_CHANGENOTICE_REVISIONSENTRY']._serialized_start=1572
+  _globals['_CHANGENOTICE_REVISIONSENTRY']._serialized_end=1620
 # @@protoc_insertion_point(module_scope)

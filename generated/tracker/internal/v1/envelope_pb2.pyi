@@ -179,17 +179,21 @@ class LeaseMarker(google.protobuf.message.Message):
 
     SERVER_ID_FIELD_NUMBER: builtins.int
     PARTITION_FIELD_NUMBER: builtins.int
+    INTERRUPTED_FIELD_NUMBER: builtins.int
     server_id: builtins.str
     """The server's incarnation: a marker counts with those of the same server only."""
     partition: builtins.int
     """The partition that it is for."""
+    interrupted: builtins.bool
+    """Since the marker before, the server had to turn writes of this partition away, or could not send them."""
     def __init__(
         self,
         *,
         server_id: builtins.str = ...,
         partition: builtins.int = ...,
+        interrupted: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["partition", b"partition", "server_id", b"server_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["interrupted", b"interrupted", "partition", b"partition", "server_id", b"server_id"]) -> None: ...
 
 global___LeaseMarker = LeaseMarker
 

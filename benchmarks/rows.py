@@ -1,0 +1,219 @@
+"""The rows of the table, by groups that can be asked for by name: what each measures, against what, and its bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks import (
+    calls,
+    compaction,
+    copy_rows,
+    ingest,
+    reads,
+    scale,
+    step_by_step,
+    training,
+    unsent,
+    visibility,
+)
+from benchmarks.figures import Figure
+from benchmarks.forms import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that are measured together."""
+
+    name: str
+    measure: Callable[[Form, int], Iterator[Figure]]
+    """The form, and by how much less than in full is to be done: 1 is in full."""
+    full_only: bool = False
+    """Whether the embedded form has none of it."""
+
+
+def _step_by_step(form: Form, share: int) -> Iterator[Figure]:
+    """First of all, since bytes a point are those of an empty database."""
+    steps = 86_400 // share
+    found = step_by_step.measure(form, steps)
+    run = f"{steps:,} steps x {step_by_step.METRICS} metrics logged one step at a time"
+    rows = None
+    if form.postgresql is not None:
+        rows = copy_rows.bytes_per_row(form.postgresql, steps * step_by_step.METRICS)
+    yield Figure(
+        f"{form.name}: disk, {run} ({found.written_chunks:,} chunks a metric), compacted",
+        found.bytes_per_point,
+        "bytes/point",
+        "COPY of rows",
+        rows,
+        "20 bytes/point",
+        found.bytes_per_point <= 20,
+    )
+    for what, seconds, bulk, points in (
+        ("every point", found.seconds, found.bulk_seconds, steps),
+        ("to 1,000 points", found.buckets_seconds, found.bulk_buckets_seconds, steps),
+    ):
+        yield Figure(
+            f"{form.name}: history of the same, {what}, not cached ({seconds * 1000:.1f} ms)",
+            points / seconds,
+            "points/s",
+            "logged in bulk",
+            points / bulk,
+            "ratio 0.8",
+            bulk / seconds >= 0.8,
+        )
+
+
+def _ingest(form: Form, share: int) -> Iterator[Figure]:
+    plain = None
+    if form.postgresql is not None:
+        plain = copy_rows.rows_per_second(form.postgresql, 1_000_000 // share)
+    for columns, steps, points, bar in (
+        (10, 1_000, 10_000_000, 3_000_000),
+        (10, 100, 3_000_000, 1_000_000),
+        (1_000, 10, 5_000_000, 1_000_000),
+        (1_000, 1, 1_000_000, 300_000),
+    ):
+        rate = ingest.measure(form, columns, steps, points // share)
+        yield Figure(
+            f"{form.name}: {columns} metrics x {steps} steps a request, until readable",
+            rate.readable,
+            "points/s",
+            "COPY of rows" if plain else "acknowledged",
+            plain or rate.acknowledged,
+            f"{bar:,} points/s",
+            rate.readable >= bar,
+        )
+
+
+def _log(form: Form, share: int) -> Iterator[Figure]:
+    for metrics, count, bar in ((10, 200_000, 300_000), (1_000, 3_000, 600_000)):
+        logged = training.measure(form, metrics, count // share)
+        yield Figure(
+            f"{form.name}: run.log() of {metrics} metrics as fast as it can, until readable",
+            logged.readable,
+            "points/s",
+            "until logged",
+            logged.logged,
+            f"{bar:,} points/s",
+            logged.readable >= bar,
+        )
+
+
+def _history(form: Form, share: int) -> Iterator[Figure]:
+    points = 1_000_000 // share
+    seconds = reads.history_seconds(form, points, 1_000)
+    yield _at_most(f"{form.name}: history of {points:,} points to 1,000 buckets, not cached", seconds, 0.150)
+
+
+def _long_history(form: Form, share: int) -> Iterator[Figure]:
+    points = 10_000_000 // share
+    found = reads.long_series(form, points, 1_000)
+    name = f"{form.name}: history of {points:,} points"
+    yield _at_most(f"{name} to 1,000 buckets, every peak in it, not cached", found.buckets_seconds, 0.300)
+    yield Figure(f"{name}, a thousandth of the steps: {points // 1000:,} raw points", found.zoom_seconds * 1000, "ms")
+
+
+def _visible(form: Form, share: int) -> Iterator[Figure]:
+    median, p99 = visibility.idle_seconds(form, 60 // share)
+    what = f"{form.name}: a point visible after its write, idle (median {median * 1000:.1f} ms), p99"
+    yield _at_most(what, p99, 0.150)
+
+
+def _visible_under_load(form: Form, share: int) -> Iterator[Figure]:
+    seconds = visibility.loaded_seconds(form, 30_000_000 // share)
+    median, p99 = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
+    what = f"{form.name}: a point visible after run.log(), under full load ({len(seconds)} points, median {median * 1000:.0f} ms), p99"
+    yield _at_most(what, p99, 1.0)
+
+
+def _experiment(form: Form, share: int) -> Iterator[Figure]:
+    runs, metrics = 10_000 // share, 50
+    large = scale.large_experiment(form, runs, metrics)
+    of = f"of {runs:,} runs x {metrics} metrics"
+    yield _at_most(f"{form.name}: GetSummary past the cache, {of}", large.summary_seconds, 0.300)
+    yield _at_most(f"{form.name}: ListRuns, a page of 100, {of}", large.list_seconds, 0.030)
+
+
+def _growth(form: Form, share: int) -> Iterator[Figure]:
+    stored, points = 50_000_000 // share, 10_000_000 // share
+    before, after = scale.growth(form, stored, points)
+    name = f"{form.name}: ingest after {stored:,} points more"
+    yield Figure(name, after, "points/s", "before", before, "ratio 0.9", after >= 0.9 * before)
+
+
+def _memory(form: Form, share: int) -> Iterator[Figure]:
+    waiting = 20_000_000 // share
+    name = f"{form.name}: memory of a consumer that finds {waiting:,} points waiting"
+    consumer = scale.consumer_mib(form, waiting)
+    yield Figure(name, consumer, "MiB", bar="350 MiB", reached=consumer <= 350)
+    server = scale.server_mib(form)
+    name = f"{form.name}: memory of the server after all this"
+    yield Figure(name, server, "MiB", bar="200 MiB", reached=server <= 200)
+
+
+def _client_memory(form: Form, share: int) -> Iterator[Figure]:
+    metrics, count = 10, 1_000_000 // share
+    memory = unsent.measure(form, metrics, count)
+    more = memory.peak - memory.idle
+    name = f"client: memory of training and sender with {metrics * count:,} points unsent, over idle"
+    yield Figure(name, more, "MiB", "idle", memory.idle, "50 MiB", more <= 50)
+
+
+def _calls(form: Form, share: int) -> Iterator[Figure]:
+    with calls.echo_server(form) as echo:
+        for method, callers, count, least in (
+            ("LogMetric", 32, 20_000, 0.6),
+            ("LogMetric", 1, 1_000, None),
+            ("GetSummary", 32, 20_000, 0.6),
+            ("GetSummary", 1, 1_000, None),
+            ("StartRun", 32, 5_000, None),
+        ):
+            bare = calls.measure(form, echo, method if method != "GetSummary" else "StartRun", callers, count // share)
+            rate_of_calls = calls.measure(form, form.address, method, callers, count // share)
+            ratio = rate_of_calls.per_second / bare.per_second
+            yield Figure(
+                f"{form.name}: {method}{' from the cache' if method == 'GetSummary' else ''}, {callers} callers "
+                f"(median {rate_of_calls.median_seconds * 1000:.2f} ms)",
+                rate_of_calls.per_second,
+                "calls/s",
+                "bare echo",
+                bare.per_second,
+                "" if least is None else f"ratio {least}",
+                None if least is None else ratio >= least,
+            )
+
+
+def _compaction(form: Form, share: int) -> Iterator[Figure]:
+    """Last of all: it leaves much to be merged."""
+    shapes = {(10, 100): 3_000_000 // share, (1_000, 1): 1_000_000 // share}
+    found = compaction.measure(form, 3, 1_000_000 // share, shapes)
+    for (columns, steps), rates in found.rates.items():
+        on, off = rates.medians
+        name = f"{form.name}: {columns} metrics x {steps} steps a request beside compaction ({rates.spread}; "
+        name += f"{found.merged:,} chunks merged meanwhile)"
+        yield Figure(name, on, "points/s", "compaction off", off, "ratio 0.9", on >= 0.9 * off)
+
+
+def _at_most(name: str, seconds: float, most: float) -> Figure:
+    """A time, with its bar."""
+    return Figure(name, seconds * 1000, "ms", bar=f"{most * 1000:,.0f} ms", reached=seconds <= most)
+
+
+GROUPS: Final = (
+    Group("step-by-step", _step_by_step, full_only=True),
+    Group("ingest", _ingest),
+    Group("log", _log),
+    Group("history", _history),
+    Group("long-history", _long_history),
+    Group("visible", _visible),
+    Group("visible-under-load", _visible_under_load),
+    Group("experiment", _experiment),
+    Group("growth", _growth, full_only=True),
+    Group("memory", _memory, full_only=True),
+    Group("client-memory", _client_memory, full_only=True),
+    Group("calls", _calls),
+    Group("compaction", _compaction, full_only=True),
+)
+"""In the order in which they are measured."""
