@@ -61,11 +61,12 @@ class FakeWatches:
     ) -> None:
         self.requests.append(request)
         self.open += 1
+        answers, error = self.answers, self.error
         try:
-            for answer in self.answers:
+            for answer in answers:
                 await send(answer)
-            if self.error:
-                raise self.error
+            if error:
+                raise error
             await asyncio.Event().wait()
         finally:
             self.open -= 1

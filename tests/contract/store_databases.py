@@ -58,7 +58,7 @@ def postgres_store(server: PostgreSQL) -> Iterator[Store]:
 
 def empty(store: Store) -> None:
     """Takes everything away that tests have written. Deleting costs a tenth of truncating here."""
-    tables = "runs attempts series chunks chunk_tail writers experiment_writers run_revisions consumers experiments lease_markers"
+    tables = "runs attempts series chunks chunk_tail writers experiment_writers run_revisions owed_events consumers experiments lease_markers"
     with store._writer.begin() as connection:
         for table in tables.split():
             connection.execute(text(f"DELETE FROM {table}"))

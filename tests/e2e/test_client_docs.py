@@ -41,7 +41,7 @@ def _run(command: list[str], directory: Path, address: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("page", "printed"), [("client.md", 6), ("client-services.md", 10)])
+@pytest.mark.parametrize(("page", "printed"), [("client.md", 6), ("client-services.md", 11)])
 def test_the_snippets_print_what_they_say(tmp_path: Path, page: str, printed: int) -> None:
     program = "\n".join(_blocks(page, "python"))
     expected = re.findall(r"print\(.*\)  # (.*)", program)

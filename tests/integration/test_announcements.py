@@ -109,8 +109,23 @@ async def test_an_event_that_nobody_is_bound_for_is_no_error(amqp_url: str) -> N
         await announcements.publish([EVENT])
 
 
+async def test_a_full_queue_of_another_service_loses_what_it_refuses_and_holds_up_nobody(
+    amqp_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with announcing(amqp_url) as announcements, channel_of(settings_for(amqp_url)) as channel:
+        await channel.declare("full", {"x-max-length": 1, "x-overflow": "reject-publish"})
+        bound: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        channel.raw.queue_bind("full", EVENTS, "#", callback=bound.set_result)
+        await bound
+        async with bound_to_events(amqp_url, "#") as came:
+            for number in range(4):
+                await announcements.publish([Event(f"id-{number}", "run.completed.e", b"{}")])
+            await until(lambda: len(came) == 4)
+    assert "events_refused" in capsys.readouterr().out
+
+
 async def test_without_a_broker_notices_are_lost_and_events_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker_server.broker.announcements.STEP_SECONDS", 0.05)
+    monkeypatch.setattr("tracker_server.broker.announcements.WAIT_SECONDS", 0.05)
     announcements = RabbitAnnouncements(settings_for("amqp://127.0.0.1:1"))
     await announcements.start()
     announcements.send({0: 1})

@@ -6,19 +6,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import pika
+import structlog
 
 from tracker.internal.v1.envelope_pb2 import ChangeNotice
 from tracker_server import limits
-from tracker_server.broker.amqp import STEP_SECONDS
 from tracker_server.broker.sender import Sender
 from tracker_server.broker.topology import CHANGES, EVENTS
 from tracker_server.config import Settings
-from tracker_server.errors import BrokerUnavailable
+from tracker_server.errors import BrokerUnavailable, QueueFull
 from tracker_server.ports import Event, Revisions
 
-_PERSISTENT = 2
+WAIT_SECONDS: Final = 1.0
+"""How long an event waits for a connection: beyond it, others have waited long enough."""
+_PERSISTENT: Final = 2
+_log = structlog.get_logger(__name__)
 
 
 class RabbitAnnouncements:
@@ -45,8 +49,12 @@ class RabbitAnnouncements:
             self._sender.publish(CHANGES, "", body, pika.BasicProperties())
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """See ports.Events. Waits for a connection for a while."""
-        await self._sender.wait_until_ready(STEP_SECONDS)
+        """See ports.Events. Waits for a connection for a moment.
+
+        A queue that refuses what it has no room for (x-overflow: reject-publish) loses it: others would get it again and
+        again.
+        """
+        await self._sender.wait_until_ready(WAIT_SECONDS)
         under_way: list[asyncio.Future[None]] = []
         try:
             for event in events:
@@ -57,10 +65,16 @@ class RabbitAnnouncements:
                     timestamp=int(time.time()),
                 )
                 under_way.append(self._sender.publish(EVENTS, event.routing_key, event.body, properties))
-            await asyncio.gather(*under_way)
+            outcomes = await asyncio.gather(*under_way, return_exceptions=True)
         finally:
             for future in under_way:
                 future.cancel()
+        refused = [outcome for outcome in outcomes if isinstance(outcome, QueueFull)]
+        if refused:
+            _log.warning("events_refused", events=len(refused), cause="a queue that is bound to them is full")
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and outcome not in refused:
+                raise outcome
 
     async def close(self) -> None:
         """See ports.Events."""

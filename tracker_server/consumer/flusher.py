@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tracker_server import limits
-from tracker_server.consumer.announcer import Announcer
+from tracker_server.consumer.announcer import Announcer, lowest_ended
 from tracker_server.consumer.batch import Batch, Letter, Origin, write_letter
 from tracker_server.consumer.dead_limit import DeadLimit
 from tracker_server.consumer.refresher import Refresher
@@ -165,19 +165,14 @@ class Flusher:
     async def _tell(self, batch: Batch) -> None:
         """Tells other services which attempts have ended, before the acknowledgement: dying in between, it is done again.
 
-        While the broker takes nothing, the batch waits: given up, it would only come back and count as one that kills.
+        A broker that takes nothing may do so because its queues are long: they are emptied all the same, and what is to
+        be told is kept in the database meanwhile.
         """
-        wait = FIRST_WAIT_SECONDS
-        while True:
-            try:
-                await self._announcer.ended(batch.writes, lambda work: self._patiently(batch, work))
-            except BrokerUnavailable as error:
-                self._check_session(batch)
-                _log.warning("events cannot be published; the batch waits", error=str(error), writes=len(batch.writes))
-                await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
-                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
-            else:
-                return
+        lowest = lowest_ended(batch.writes)
+        try:
+            await self._announcer.ended(lowest, lambda work: self._patiently(batch, work))
+        except BrokerUnavailable:
+            await self._patiently(batch, lambda: self._store.owe_events(lowest))
 
     def _check_session(self, batch: Batch) -> None:
         if batch.session != self._subscriber.session:

@@ -200,5 +200,7 @@ def _metrics(connection: Connection, query: WatchQuery, rows: Sequence[Row[Any]]
     metrics: dict[str, list[MetricRecord]] = {}
     states = (series_state(row) for row in connection.execute(found).mappings().all())  # type: ignore[arg-type]  # keys are str
     for state in made_anew(connection, states, cuts):
-        metrics.setdefault(state.run_id, []).append(MetricRecord(state.name, state.totals, state.final))
+        # All points of a stale one may have been superseded.
+        if state.totals.last is not None or state.final is not None:
+            metrics.setdefault(state.run_id, []).append(MetricRecord(state.name, state.totals, state.final))
     return metrics

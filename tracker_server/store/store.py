@@ -39,6 +39,7 @@ from tracker_server.store.flush import Outcome, flush
 from tracker_server.store.history_reader import HistoryQuery, read_history
 from tracker_server.store.lease_book import LeaseRules
 from tracker_server.store.ledger import NOTHING_LEFT, DeadWrite, Ledger, WriterSets
+from tracker_server.store.owed_events import forgive, owe, owed
 from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.purging import Purging
 from tracker_server.store.retention import Retention
@@ -142,6 +143,21 @@ class Store:
             return list(
                 connection.execute(select(series.c.run_id).where(series.c.stale).distinct().limit(limit)).scalars()
             )
+
+    def owe_events(self, lowest: Mapping[str, int]) -> None:
+        """Notes that the ends of these runs' attempts, from the given number on, are still to be told of."""
+        with guard(), self._writer.begin() as connection:
+            owe(connection, self._bulk, lowest)
+
+    def owed_events(self, limit: int) -> tuple[list[str], Mapping[str, int]]:
+        """Ids of what is owed, and the runs concerned, each with its lowest attempt."""
+        with self._snapshot() as connection:
+            return owed(connection, limit)
+
+    def forgive_events(self, ids: Collection[str]) -> None:
+        """Notes that these have been told of."""
+        with guard(), self._writer.begin() as connection:
+            forgive(connection, ids)
 
     # ------------------------------------------------------------ compaction
 

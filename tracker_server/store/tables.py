@@ -290,6 +290,15 @@ run_revisions = Table(
     },
 )
 
+owed_events = Table(
+    "owed_events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("run_id", _id, nullable=False),
+    Column("attempt", BigInteger, nullable=False, comment="The lowest whose end may not have been told of."),
+    comment="Events that the broker did not take when they were due.",
+)
+
 suspects = Table(
     "suspects",
     metadata,

@@ -22,7 +22,7 @@ _NARROW = {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum
 
 
 def upgrade() -> None:
-    """Adds columns and three tables."""
+    """Adds columns and tables."""
     for table, columns in _columns().items():
         for column in columns:
             op.add_column(table, column)
@@ -54,6 +54,13 @@ def upgrade() -> None:
         op.create_index(name, table, names, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
     if op.get_context().dialect.name == "postgresql":
         op.execute(f"CREATE OR REPLACE VIEW metric_points AS {_LIVE_POINTS} AND {_VISIBLE}")
+    op.create_table(
+        "owed_events",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("run_id", _id, nullable=False),
+        sa.Column("attempt", sa.BigInteger, nullable=False, comment="The lowest whose end may not have been told of."),
+        comment="Events that the broker did not take when they were due.",
+    )
     running = sa.text("status = 1 AND lost_ms IS NULL AND NOT implied")
     op.create_index(
         "attempts_running", "attempts", ["run_id", "attempt"], postgresql_where=running, sqlite_where=running
@@ -68,7 +75,7 @@ def downgrade() -> None:
         op.drop_index(name, table)
     op.drop_index("series_by_name", "series")
     op.drop_index("attempts_running", "attempts")
-    for table in ("run_revisions", "partition_revisions", "lease_markers"):
+    for table in ("owed_events", "run_revisions", "partition_revisions", "lease_markers"):
         op.drop_table(table)
     for table, columns in _columns().items():
         for column in columns:
