@@ -190,7 +190,7 @@ def _calls(form: Form, share: int) -> Iterator[Figure]:
 def _compaction(form: Form, share: int) -> Iterator[Figure]:
     """Last of all: it leaves much to be merged."""
     shapes = {(10, 100): 3_000_000 // share, (1_000, 1): 1_000_000 // share}
-    found = compaction.measure(form, 3, 1_000_000 // share, shapes)
+    found = compaction.measure(form, 3, 500_000 // share, shapes)
     for (columns, steps), rates in found.rates.items():
         on, off = rates.medians
         name = f"{form.name}: {columns} metrics x {steps} steps a request beside compaction ({rates.spread}; "
