@@ -57,15 +57,15 @@ def stored_points(form: Form) -> int:
         return sum(connection.execute(select(func.coalesce(func.sum(t.c.count), 0))).scalar_one() for t in tables)
 
 
-def disk_bytes(form: Form) -> int:
-    """Of TABLES in PostgreSQL, after VACUUM, with their indexes, TOAST tables, free space and visibility maps."""
+def disk_bytes(form: Form) -> dict[str, int]:
+    """Of each of TABLES in PostgreSQL, after VACUUM, with its indexes, TOAST table, free space and visibility maps."""
     with _connection(form) as connection:
         direct = connection.execution_options(isolation_level="AUTOCOMMIT")
-        size = 0
+        sizes = {}
         for name in TABLES:
             direct.execute(text(f"VACUUM {name}"))
-            size += int(direct.execute(text(f"SELECT pg_total_relation_size('{name}')")).scalar_one())
-        return size
+            sizes[name] = int(direct.execute(text(f"SELECT pg_total_relation_size('{name}')")).scalar_one())
+        return sizes
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Points a second from a client's first request until a read has all of them, each counted.
 
-`python -m benchmarks.ingest ADDRESS RUN COLUMNS STEPS POINTS VALUES` is the client: a process of its own that makes columnar
+`python -m benchmarks.ingest ADDRESS RUN COLUMNS STEPS POINTS VALUES AHEAD` is the client: a process of its own that makes columnar
 requests, keeps several in flight, closes its writer, and prints how long it took until the last was acknowledged and
 until a read that waits for all of them had them. VALUES: pattern, which costs the client next to nothing, or noise, which
-is made anew from steps and columns where it is to be compared (noise.py).
+is made anew from steps and columns where it is to be compared (noise.py). AHEAD: how many points it may be ahead of what
+can be read; 0: as many as it comes to.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ def fill(form: Form, run_id: str, columns: int, steps: int, points: int, values:
 
 
 def client(
-    form: Form, run_id: str, columns: int, steps: int, points: int, values: Values = "pattern"
+    form: Form, run_id: str, columns: int, steps: int, points: int, values: Values = "pattern", ahead: int = 0
 ) -> subprocess.Popen[str]:
     """The client: its first line says how long it took until all was acknowledged."""
-    numbers = map(str, (columns, steps, points))
-    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *numbers, values]
+    shape = map(str, (columns, steps, points))
+    command = [sys.executable, "-m", "benchmarks.ingest", form.address, run_id, *shape, values, str(ahead)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=ROOT, env=form.deployment.environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -83,17 +84,18 @@ def complete(form: Form, run_id: str) -> None:
         assert service.get_run(run_id, write_tokens=[token]).run.status == data.RUN_STATUS_COMPLETED
 
 
-def main(address: str, run_id: str, columns: int, steps: int, points: int, *, noisy: bool) -> None:
+def main(address: str, run_id: str, columns: int, steps: int, points: int, *, noisy: bool, ahead: int) -> None:
     """The client."""
     identity = Identity(run_id, str(uuid.uuid4()), 1, address)
     names = tuple(f"metric/{number}" for number in range(columns))
     count = points // (columns * steps)
+    stretch = max(1, ahead // 2 // (columns * steps))
     with open_channel(endpoint(address)) as channel:
         grpc.channel_ready_future(channel).result(timeout=10)
         stub = TrackerServiceStub(channel)
         send: Any = channel.unary_unary("/tracker.v1.TrackerService/LogMetrics")
         slots = threading.Semaphore(_IN_FLIGHT)
-        calls_under_way = []
+        calls_under_way: list[Any] = []
         began = time.perf_counter()
         for sequence in range(1, count + 1):
             request = _request(identity, names, sequence, steps, noisy=noisy)
@@ -101,16 +103,22 @@ def main(address: str, run_id: str, columns: int, steps: int, points: int, *, no
             call = send.future(request, timeout=_SECONDS)
             call.add_done_callback(lambda _: slots.release())
             calls_under_way.append(call)
+            if ahead and sequence % stretch == 0 and sequence > stretch:
+                earlier = calls_under_way[-stretch - 1].result()
+                _wait(stub, run_id, calls.LogMetricsResponse.FromString(earlier).write_token)
         for call in calls_under_way:
             call.result()
         print(time.perf_counter() - began, flush=True)
         close = calls.CloseWriterRequest(run_id=run_id, writer_id=identity.writer_id, last_sequence=count, attempt=1)
-        token = stub.CloseWriter(close, timeout=_SECONDS).write_token
-        wait = calls.GetRunRequest(run_id=run_id, write_tokens=[token], page_size=10_000)
-        answer = stub.GetRun(wait, timeout=_SECONDS)
+        answer = _wait(stub, run_id, stub.CloseWriter(close, timeout=_SECONDS).write_token)
         readable = time.perf_counter() - began
     stored = sum(metric.count for metric in answer.metrics)
     print(readable, stored)
+
+
+def _wait(stub: TrackerServiceStub, run_id: str, token: str) -> calls.GetRunResponse:
+    """The run, once it shows what this token was given for."""
+    return stub.GetRun(calls.GetRunRequest(run_id=run_id, write_tokens=[token], page_size=10_000), timeout=_SECONDS)
 
 
 def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: int, *, noisy: bool) -> bytes:
@@ -127,4 +135,4 @@ def _request(identity: Identity, names: tuple[str, ...], sequence: int, steps: i
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), noisy=sys.argv[6] == "noise")
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), noisy=sys.argv[6] == "noise", ahead=int(sys.argv[7]))

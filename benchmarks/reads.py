@@ -66,7 +66,7 @@ def long_series(form: Form, points: int, most: int) -> LongSeries:
             zoomed[:] = client.get_metric_history(run_id, _METRIC, min_step=first, max_step=last, max_points=10_000)
 
         seconds = LongSeries(_median(draw), _median(zoom))
-    _check_peaks(drawn[0], points, most)
+    check_peaks(drawn[0], points, most)
     (series,) = zoomed
     assert not series.downsampled
     assert np.array_equal(series.steps, np.arange(first, last + 1))
@@ -74,7 +74,7 @@ def long_series(form: Form, points: int, most: int) -> LongSeries:
     return seconds
 
 
-def _check_peaks(series: Series, points: int, most: int) -> None:
+def check_peaks(series: Series, points: int, most: int) -> None:
     """As docs/contract.md and the protos have it: equal buckets, of each the smallest and the largest; the first; the last."""
     assert series.downsampled
     assert series.total_points == points

@@ -42,25 +42,20 @@ def _step_by_step(form: Form, share: int) -> Iterator[Figure]:
     rows = None
     if form.postgresql is not None:
         rows = copy_rows.bytes_per_row(form.postgresql, steps * step_by_step.METRICS)
-    yield Figure(
-        f"{form.name}: disk, {run} ({found.written_chunks:,} chunks a metric), compacted",
-        found.bytes_per_point,
-        "bytes/point",
-        "COPY of rows",
-        rows,
-        "20 bytes/point",
-        found.bytes_per_point <= 20,
-    )
-    for what, seconds, bulk, points in (
-        ("every point", found.seconds, found.bulk_seconds, steps),
-        ("to 1,000 points", found.buckets_seconds, found.bulk_buckets_seconds, steps),
+    size = sum(found.disk.values())
+    parts = ", ".join(f"{table} {each:.2f}" for table, each in found.disk.items())
+    name = f"{form.name}: disk, {run} in {found.written_chunks:,} chunks a metric, compacted ({parts})"
+    yield Figure(name, size, "bytes/point", "COPY of rows", rows, "20 bytes/point", size <= 20)
+    for what, seconds, bulk in (
+        ("every point", found.seconds, found.bulk_seconds),
+        ("to 1,000 points", found.buckets_seconds, found.bulk_buckets_seconds),
     ):
         yield Figure(
             f"{form.name}: history of the same, {what}, not cached ({seconds * 1000:.1f} ms)",
-            points / seconds,
+            steps / seconds,
             "points/s",
             "logged in bulk",
-            points / bulk,
+            steps / bulk,
             "ratio 0.8",
             bulk / seconds >= 0.8,
         )
@@ -123,10 +118,17 @@ def _visible(form: Form, share: int) -> Iterator[Figure]:
 
 
 def _visible_under_load(form: Form, share: int) -> Iterator[Figure]:
-    seconds = visibility.loaded_seconds(form, 30_000_000 // share)
-    median, p99 = seconds[len(seconds) // 2], seconds[int(len(seconds) * 0.99)]
-    what = f"{form.name}: a point visible after run.log(), under full load ({len(seconds)} points, median {median * 1000:.0f} ms), p99"
-    yield _at_most(what, p99, 1.0)
+    points = 20_000_000 // share
+    loads = [("as fast as points become readable", 1_000_000, "1,000 ms")]
+    if form.postgresql is not None:
+        # The embedded form acknowledges what is readable.
+        loads.append(("as fast as points are acknowledged", 0, ""))
+    for what, ahead, bar in loads:
+        found = visibility.loaded_seconds(form, points, ahead)
+        p99 = found.quantile(0.99)
+        name = f"{form.name}: a point visible after run.log(), beside bulk ingest {what} ({found.rate:,.0f} points/s; "
+        name += f"{len(found.seconds)} points logged, median {found.quantile(0.5) * 1000:.0f} ms), p99"
+        yield Figure(name, p99 * 1000, "ms", bar=bar, reached=p99 <= 1.0 if bar else None)
 
 
 def _experiment(form: Form, share: int) -> Iterator[Figure]:
@@ -189,7 +191,7 @@ def _calls(form: Form, share: int) -> Iterator[Figure]:
 def _compaction(form: Form, share: int) -> Iterator[Figure]:
     """Last of all: it leaves much to be merged."""
     shapes = {(10, 100): 3_000_000 // share, (1_000, 1): 1_000_000 // share}
-    found = compaction.measure(form, 3, 1_000_000 // share, shapes)
+    found = compaction.measure(form, 3, 500_000 // share, shapes)
     for (columns, steps), rates in found.rates.items():
         on, off = rates.medians
         name = f"{form.name}: {columns} metrics x {steps} steps a request beside compaction ({rates.spread}; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +23,15 @@ METRICS = 10
 _FLUSH_POINTS = 100
 _BULK_STEPS = 480
 """A request of the run that it is held against."""
-_TIMES = 15
+_TIMES = 25
 
 
 @dataclass(frozen=True, slots=True)
 class StepByStep:
     """What became of the run."""
 
-    bytes_per_point: float
+    disk: Mapping[str, float]
+    """Bytes a point of each table that has something of points."""
     written_chunks: int
     """Chunks that the flushes wrote of each metric, before they were merged."""
     seconds: float
@@ -53,7 +54,7 @@ def measure(form: Form, steps: int) -> StepByStep:
         ingest.complete(form, run_id)
         chunks.wait_merged(form, run_id)
     written = chunks.written_chunks(form, run_id)
-    size = chunks.disk_bytes(form)
+    sizes = chunks.disk_bytes(form)
     assert chunks.stored_points(form) == points
     ingest.fill(form, bulk_id, METRICS, _BULK_STEPS, points, values="noise")
     ingest.complete(form, bulk_id)
@@ -63,7 +64,8 @@ def measure(form: Form, steps: int) -> StepByStep:
             _check(client, one, steps)
         seconds, bulk_seconds = _read_by_turns(client, (run_id, bulk_id), steps, 0)
         buckets, bulk_buckets = _read_by_turns(client, (run_id, bulk_id), steps, 1_000)
-    return StepByStep(size / points, written, seconds, bulk_seconds, buckets, bulk_buckets)
+    disk = {table: size / points for table, size in sizes.items()}
+    return StepByStep(disk, written, seconds, bulk_seconds, buckets, bulk_buckets)
 
 
 def _check(client: TrackerClient, run_id: str, steps: int) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import tracker_client as tracker
@@ -34,6 +35,20 @@ _METRIC = "probe"
 _SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a reader sees while much comes in."""
+
+    rate: float
+    """Points a second of the load, until readable."""
+    seconds: list[float]
+    """Of each point logged beside it, ascending."""
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of the points was visible."""
+        return self.seconds[int(len(self.seconds) * share)]
+
+
 def idle_seconds(form: Form, count: int) -> tuple[float, float]:
     """Median and 99th percentile of the time from a write to the end of a read that shows it, the service being idle."""
     run_id = f"bench-visible-{uuid.uuid4().hex[:8]}"
@@ -51,10 +66,11 @@ def idle_seconds(form: Form, count: int) -> tuple[float, float]:
     return times[len(times) // 2], times[int(len(times) * 0.99)]
 
 
-def loaded_seconds(form: Form, points: int) -> list[float]:
-    """The time from run.log() until a read shows the point, ascending, of every point logged while so many others come in.
+def loaded_seconds(form: Form, points: int, ahead: int) -> Loaded:
+    """The time from run.log() until a read shows the point, of every point logged while so many others come in.
 
-    The probing runs lie in different partitions, one of them in that of the load. Polling adds up to 20 ms to each.
+    ahead: by how many points the load may be ahead of what can be read; 0: as many as it comes to, faster than they are
+    stored. The probing runs lie in different partitions, one of them in that of the load. Polling adds up to 20 ms.
     """
     load, probes = _runs()
     with tempfile.TemporaryDirectory(prefix="tracker-bench-", ignore_cleanup_errors=True) as directory:
@@ -66,13 +82,12 @@ def loaded_seconds(form: Form, points: int) -> list[float]:
             assert probing.stdin is not None
             assert probing.stdout is not None
             assert probing.stdout.readline() == "ready\n", probing.communicate()
-            with ingest.client(form, load, 10, 1_000, points) as process:
+            with ingest.client(form, load, 10, 1_000, points, ahead=ahead) as process:
                 print("go", file=probing.stdin, flush=True)
-                ingest.finished(process, points)
+                rate = ingest.finished(process, points)
             printed, complaints = probing.communicate("stop\n", timeout=2 * _SECONDS)
         assert probing.returncode == 0, complaints
-    seconds: list[float] = json.loads(printed)
-    return sorted(seconds)
+    return Loaded(rate.readable, sorted(json.loads(printed)))
 
 
 def _runs() -> tuple[str, list[str]]:
