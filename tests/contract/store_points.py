@@ -13,7 +13,7 @@ from tests.contract.store_writes import RUN, WRITER, T, block, points, write
 from tracker_server import limits
 from tracker_server.model.records import MetricRecord
 from tracker_server.model.writes import LogNext, LogPoints
-from tracker_server.store import ledger
+from tracker_server.store import postgres_bulk
 from tracker_server.store.store import Store
 
 NASTY_NAMES = [
@@ -55,7 +55,7 @@ class PointsContract:
     def test_more_writers_than_one_query_asks_for_are_all_known_again(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(ledger, "_KEYS_A_QUERY", 2)
+        monkeypatch.setattr(postgres_bulk, "_KEYS_A_QUERY", 2)
         batch = [write(1, points([i], [0.5]), run=f"r{i % 3}", writer=f"writer-number-{i:06}") for i in range(7)]
         assert store.flush(batch).applied == 7
         assert store.flush(batch).duplicates == 7

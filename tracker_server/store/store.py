@@ -32,7 +32,7 @@ from tracker_server.store.history_reader import HistoryQuery, read_history
 from tracker_server.store.ledger import DeadWrite, Ledger, WriterSets
 from tracker_server.store.point_reader import SeriesReader
 from tracker_server.store.postgres_bulk import PostgresBulk
-from tracker_server.store.series_book import series_row, series_state
+from tracker_server.store.series_book import series_columns, series_state
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
 from tracker_server.store.tables import experiment_writers, runs, series, suspects, writers
@@ -103,7 +103,7 @@ class Store:
                 state.totals = SeriesReader(connection, state, cuts).totals()
                 state.stale = False
                 state.touch()
-                self._bulk.update(connection, series, [series_row(state)])
+                self._bulk.update_columns(connection, series, series_columns([state]))
 
     def stale_series(self, limit: int) -> list[tuple[str, str]]:
         """Run and name of series whose totals are stale, so that a consumer that took over can refresh them."""
