@@ -11,6 +11,8 @@ from sqlalchemy import Connection, Table
 from tracker_server.model.chunks import ChunkGroup
 
 Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[Any]]
+"""Rows by column: equally many values each, one at least."""
 Keys = Sequence[tuple[str, ...]]
 
 
@@ -56,8 +58,14 @@ class Bulk(Protocol):
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows, or replaces those columns of the rows with the same key."""
 
-    def update(
-        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Replaces columns of existing rows, found by key."""
+
+    def upsert_columns(self, connection: Connection, table: Table, columns: Columns) -> None:
+        """As upsert, for many rows."""
+
+    def update_columns(
+        self, connection: Connection, table: Table, columns: Columns, expect: str = "", expected: Sequence[Any] = ()
     ) -> int:
         """Replaces columns of existing rows, found by key. Returns how many were there.
 
@@ -69,3 +77,8 @@ class Bulk(Protocol):
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """Inserts chunks."""
+
+
+def by_column(rows: Sequence[Row]) -> Columns:
+    """Rows, one at least, that all have the same columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}

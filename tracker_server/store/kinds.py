@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 FINITE: Final = 0
@@ -21,6 +22,13 @@ def split(value: float | None) -> tuple[float | None, int | None]:
     if value == 0 and math.copysign(1, value) < 0:
         return 0.0, 4
     return value, FINITE
+
+
+def split_all(values: Sequence[float | None]) -> tuple[list[float | None], list[int | None]]:
+    """Value column and kind column of many."""
+    # Nearly all are finite and not zero: the difference of such a value to itself is zero.
+    pairs = [(value, FINITE) if value and value - value == 0.0 else split(value) for value in values]
+    return [value for value, _ in pairs], [kind for _, kind in pairs]
 
 
 def join(value: float | None, kind: int | None) -> float | None:

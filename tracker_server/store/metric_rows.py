@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, FromClause, RowMapping, false, literal, select, union_all
 
-from tracker_server.store.series_book import SeriesState, series_row, series_state
+from tracker_server.store.series_book import SeriesState, series_columns, series_state
 from tracker_server.store.tables import runs, series
 from tracker_server.store.totals_reader import made_anew
 
@@ -66,12 +66,11 @@ def _patched(anew: list[SeriesState], alias: str) -> FromClause:
     kept = select(*(series.c[name] for name in _COLUMNS)).where(
         series.c.name == anew[0].name, series.c.run_id.not_in([state.run_id for state in anew])
     )
-    rows = [series_row(state) for state in anew]
+    columns = series_columns(anew)
     # The first row, which is no row, has the types.
     typed = select(*(series.c[name] for name in _COLUMNS)).where(false())
-    made = [select(*(_value(row, name) for name in _COLUMNS)) for row in rows]
+    made = [
+        select(*(literal(columns[name][at], series.c[name].type).label(name) for name in _COLUMNS))
+        for at in range(len(anew))
+    ]
     return union_all(kept, typed, *made).subquery(alias)
-
-
-def _value(row: dict[str, Any], name: str) -> Any:
-    return literal(row[name], series.c[name].type).label(name)

@@ -20,7 +20,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  # a class, named
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql
 
-from tracker_server.store.bulk import Keys, NumberedChunks, Row
+from tracker_server.store.bulk import Columns, Keys, NumberedChunks, Row, by_column
 from tracker_server.store.offsets import narrow
 
 FLUSH_LOCKS = 0x7472_6B31
@@ -74,36 +74,42 @@ class PostgresBulk:
     def insert_missing(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """See bulk.Bulk."""
         if rows:
-            source, parameters = _unnest(table, rows)
+            source, parameters = _unnest(table, by_column(rows))
             names = ", ".join(f'"{name}"' for name in rows[0])
             query = f"INSERT INTO {table.name} ({names}) SELECT * FROM {source} ON CONFLICT DO NOTHING"  # noqa: S608  # own names
             connection.exec_driver_sql(query, parameters)
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """See bulk.Bulk."""
-        if not rows:
-            return
-        source, parameters = _unnest(table, rows)
-        names = ", ".join(f'"{name}"' for name in rows[0])
+        if rows:
+            self.upsert_columns(connection, table, by_column(rows))
+
+    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """See bulk.Bulk."""
+        if rows:
+            self.update_columns(connection, table, by_column(rows))
+
+    def upsert_columns(self, connection: Connection, table: Table, columns: Columns) -> None:
+        """See bulk.Bulk."""
+        source, parameters = _unnest(table, columns)
+        names = ", ".join(f'"{name}"' for name in columns)
         keys = [column.name for column in table.primary_key]
-        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in rows[0] if name not in keys)
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
         query = (
             f"INSERT INTO {table.name} ({names}) SELECT * FROM {source} "  # noqa: S608  # own names
             f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
         )
         connection.exec_driver_sql(query, parameters)
 
-    def update(
-        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    def update_columns(
+        self, connection: Connection, table: Table, columns: Columns, expect: str = "", expected: Sequence[Any] = ()
     ) -> int:
         """See bulk.Bulk."""
-        if not rows:
-            return 0
-        source, parameters = _unnest(table, rows, expect, expected)
+        source, parameters = _unnest(table, columns, expect, expected)
         keys = [column.name for column in table.primary_key]
-        changes = ", ".join(f'"{name}" = new."{name}"' for name in rows[0] if name not in keys)
+        changes = ", ".join(f'"{name}" = new."{name}"' for name in columns if name not in keys)
         match = " AND ".join(f'{table.name}."{key}" = new."{key}"' for key in keys)
-        names = ", ".join(f'"{name}"' for name in rows[0])
+        names = ", ".join(f'"{name}"' for name in columns)
         if expect:
             names += ", expected"
             match += f' AND {table.name}."{expect}" = new.expected'
@@ -232,16 +238,10 @@ def _array_rows(values: NDArray[np.float64]) -> list[bytes]:
     return [header + data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _unnest(
-    table: Table, rows: Sequence[Row], more: str = "", values: Sequence[Any] = ()
-) -> tuple[str, tuple[str, ...]]:
-    """`unnest(%s::text[], …)` and its array literals, one per column of the rows. more: one of its columns once again, with
-    other values."""
-    columns: list[tuple[str, Iterable[Any]]] = [(name, [row[name] for row in rows]) for name in rows[0]]
-    if more:
-        columns.append((more, values))
+def _unnest(table: Table, columns: Columns, more: str = "", values: Sequence[Any] = ()) -> tuple[str, tuple[str, ...]]:
+    """`unnest(%s::text[], …)` and its array literals, one per column. more: one of them once again, with other values."""
     casts, parameters = [], []
-    for name, column in columns:
+    for name, column in [*columns.items(), *([(more, values)] if more else [])]:
         kind = _kind(table, name)
         write = _LITERALS.get(kind, str)
         casts.append(f"%s::{kind}[]")

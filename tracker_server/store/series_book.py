@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from tracker_server.model.run import RunState
 from tracker_server.model.totals import NOTHING, Extreme, Last, Totals, frame_totals
 from tracker_server.model.typed_json import decode_double
 from tracker_server.store import kinds
-from tracker_server.store.bulk import Bulk, NumberedChunks
+from tracker_server.store.bulk import Bulk, Columns, NumberedChunks
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.tables import chunk_tail, chunks, series
 
@@ -127,12 +128,11 @@ class SeriesBook:
         changed = [s for _, known in sorted(self._series.items()) for _, s in sorted(known.items()) if s.changed]
         new = [state for state in changed if state.stored_count is None]
         old = [state for state in changed if state.stored_count is not None]
-        self.bulk.upsert(connection, series, [series_row(state) for state in new])
+        if new:
+            self.bulk.upsert_columns(connection, series, series_columns(new))
         if old:
             expected = [state.stored_count for state in old]
-            updated = self.bulk.update(
-                connection, series, [series_row(state) for state in old], "chunk_count", expected
-            )
+            updated = self.bulk.update_columns(connection, series, series_columns(old), "chunk_count", expected)
             if updated != len(old):
                 raise RowChanged
         for table, wanted in ((chunks, True), (chunk_tail, False)):
@@ -204,39 +204,48 @@ def series_state(row: Mapping[str, Any]) -> SeriesState:
     )
 
 
-def series_row(state: SeriesState) -> dict[str, Any]:
-    """A row of the table."""
-    totals = state.totals
-    last = totals.last
-    last_value, last_kind = kinds.split(None if last is None else last.value)
-    final_value, final_kind = kinds.split(state.final)
-    low_sign = totals.min is not None and kinds.split(totals.min.value)[1] == 4
-    high_sign = totals.max is not None and kinds.split(totals.max.value)[1] == 4
+def series_columns(states: Sequence[SeriesState]) -> Columns:
+    """Rows of the table, by column: of a thousand series so a third of the time is saved."""
+    totals = [state.totals for state in states]
+    lasts = [one.last or _NO_LAST for one in totals]
+    lows, highs = [one.min or _NO_EXTREME for one in totals], [one.max or _NO_EXTREME for one in totals]
+    last_values, last_kinds = kinds.split_all([last[4] for last in lasts])
+    final_values, final_kinds = kinds.split_all([state.final for state in states])
     return {
-        "run_id": state.run_id,
-        "name": state.name,
-        "series_no": state.series_no,
-        "count": totals.count,
-        "finite_count": totals.finite_count,
-        "last_step": None if last is None else last.step,
-        "last_ms": None if last is None else last.time_ms,
-        "last_writer": None if last is None else last.writer_id,
-        "last_sequence": None if last is None else last.sequence,
-        "last_value": last_value,
-        "last_kind": last_kind,
-        "min_value": None if totals.min is None else totals.min.value,
-        "min_step": None if totals.min is None else totals.min.step,
-        "max_value": None if totals.max is None else totals.max.value,
-        "max_step": None if totals.max is None else totals.max.step,
-        "sum": totals.sum,
-        "huge_sum": totals.huge_sum,
-        "final_value": final_value,
-        "final_kind": final_kind,
-        "zero_signs": low_sign + 2 * high_sign,
-        "cuts": [list(cut) for cut in state.cuts] or None,
-        "stale": state.stale,
-        "chunk_count": state.chunk_count,
+        "run_id": [state.run_id for state in states],
+        "name": [state.name for state in states],
+        "series_no": [state.series_no for state in states],
+        "count": [one.count for one in totals],
+        "finite_count": [one.finite_count for one in totals],
+        "last_step": [last[0] for last in lasts],
+        "last_ms": [last[1] for last in lasts],
+        "last_writer": [last[2] for last in lasts],
+        "last_sequence": [last[3] for last in lasts],
+        "last_value": last_values,
+        "last_kind": last_kinds,
+        "min_value": [low[0] for low in lows],
+        "min_step": [low[1] for low in lows],
+        "max_value": [high[0] for high in highs],
+        "max_step": [high[1] for high in highs],
+        "sum": [one.sum for one in totals],
+        "huge_sum": [one.huge_sum for one in totals],
+        "final_value": final_values,
+        "final_kind": final_kinds,
+        "zero_signs": [
+            _is_negative_zero(low[0]) + 2 * _is_negative_zero(high[0]) for low, high in zip(lows, highs, strict=True)
+        ],
+        "cuts": [[list(cut) for cut in state.cuts] or None for state in states],
+        "stale": [state.stale for state in states],
+        "chunk_count": [state.chunk_count for state in states],
     }
+
+
+_NO_LAST = (None, None, None, None, None)
+_NO_EXTREME = (None, None)
+
+
+def _is_negative_zero(value: float | None) -> bool:
+    return value == 0.0 and math.copysign(1.0, value) < 0
 
 
 def _extreme(value: float | None, step: int | None, *, negative_zero: bool) -> Extreme | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import JSON, Boolean, Connection, Table, bindparam, func, select, text
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from tracker_server.store.bulk import Keys, NumberedChunks, Row
+from tracker_server.store.bulk import Columns, Keys, NumberedChunks, Row, by_column
 from tracker_server.store.offsets import narrow
 from tracker_server.store.tables import partition_revisions, run_revisions
 
@@ -53,24 +55,31 @@ class SqliteBulk:
     def insert_missing(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """See bulk.Bulk."""
         if rows:
-            columns = tuple(rows[0])
-            _run(connection, f"{_insert(table, columns)} ON CONFLICT DO NOTHING", table, columns, rows)
+            _run(connection, f"{_insert(table, tuple(rows[0]))} ON CONFLICT DO NOTHING", table, by_column(rows))
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """See bulk.Bulk."""
         if rows:
-            columns = tuple(rows[0])
-            _run(connection, _upsert(table, columns), table, columns, rows)
+            self.upsert_columns(connection, table, by_column(rows))
 
-    def update(
-        self, connection: Connection, table: Table, rows: Sequence[Row], expect: str = "", expected: Sequence[Any] = ()
+    def update(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """See bulk.Bulk."""
+        if rows:
+            self.update_columns(connection, table, by_column(rows))
+
+    def upsert_columns(self, connection: Connection, table: Table, columns: Columns) -> None:
+        """See bulk.Bulk."""
+        _run(connection, _upsert(table, tuple(columns)), table, columns)
+
+    def update_columns(
+        self, connection: Connection, table: Table, columns: Columns, expect: str = "", expected: Sequence[Any] = ()
     ) -> int:
         """See bulk.Bulk."""
-        if not rows:
-            return 0
-        keys = tuple(column.name for column in table.primary_key)
-        columns = (*(name for name in rows[0] if name not in keys), *keys)
-        return _run(connection, _update(table, columns, keys, expect), table, columns, rows, expected)
+        keys = [column.name for column in table.primary_key]
+        # In the order of the statement's parameters: what is set, then what finds the row.
+        ordered = {name: values for name, values in columns.items() if name not in keys}
+        ordered |= {name: columns[name] for name in keys}
+        return _run(connection, _update(table, tuple(columns), expect), table, ordered, (expected,) if expect else ())
 
     def revise(self, connection: Connection, runs: Mapping[int, Sequence[str]]) -> Mapping[int, int]:
         """See bulk.Bulk."""
@@ -95,36 +104,21 @@ class SqliteBulk:
 
     def insert_chunks(self, connection: Connection, table: Table, chunks: Sequence[NumberedChunks]) -> None:
         """See bulk.Bulk."""
-        rows = [row for numbered in chunks for row in _chunk_rows(numbered, digests="finite_count" in table.c)]
-        columns = tuple(rows[0])
-        _run(connection, _insert(table, columns), table, columns, rows)
+        columns = _chunk_columns(chunks, digests="finite_count" in table.c)
+        _run(connection, _insert(table, tuple(columns)), table, columns)
 
 
 def _run(
-    connection: Connection,
-    statement: str,
-    table: Table,
-    columns: tuple[str, ...],
-    rows: Sequence[Row],
-    last: Sequence[Any] = (),
+    connection: Connection, statement: str, table: Table, columns: Columns, more: Sequence[Sequence[Any]] = ()
 ) -> int:
     """Runs a statement for each row, past SQLAlchemy's own conversion of parameters, which costs twice the statement.
 
-    last: one more parameter for each row. Returns how many rows of the table were written.
+    more: parameters after the columns. Returns how many rows of the table were written.
     """
-    parameters = list(map(itemgetter(*columns), rows))
-    for position in _json_columns(table, columns):
-        parameters = [
-            (
-                *values[:position],
-                None if values[position] is None else json.dumps(values[position]),
-                *values[position + 1 :],
-            )
-            for values in parameters
-        ]
-    if last:
-        parameters = [(*values, one) for values, one in zip(parameters, last, strict=True)]
-    return connection.exec_driver_sql(statement, parameters).rowcount
+    written = dict(columns)
+    for name in _json_columns(table, tuple(columns)):
+        written[name] = [None if value is None else json.dumps(value) for value in columns[name]]
+    return connection.exec_driver_sql(statement, list(zip(*written.values(), *more, strict=True))).rowcount
 
 
 @cache
@@ -145,8 +139,8 @@ def _readers(table: Table, columns: tuple[str, ...]) -> Sequence[tuple[str, Call
 
 
 @cache
-def _json_columns(table: Table, columns: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(i for i, name in enumerate(columns) if isinstance(table.c[name].type, JSON))
+def _json_columns(table: Table, columns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in columns if isinstance(table.c[name].type, JSON))
 
 
 @cache
@@ -163,7 +157,8 @@ def _upsert(table: Table, columns: tuple[str, ...]) -> str:
 
 
 @cache
-def _update(table: Table, columns: tuple[str, ...], keys: tuple[str, ...], expect: str) -> str:
+def _update(table: Table, columns: tuple[str, ...], expect: str) -> str:
+    keys = [column.name for column in table.primary_key]
     changes = ", ".join(f"{_quoted(name)} = ?" for name in columns if name not in keys)
     match = " AND ".join(f"{_quoted(name)} = ?" for name in ([*keys, expect] if expect else keys))
     return f"UPDATE {table.name} SET {changes} WHERE {match}"  # noqa: S608  # own names
@@ -176,36 +171,44 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _chunk_rows(numbered: NumberedChunks, *, digests: bool) -> list[Row]:
-    group = numbered.group
-    first_step, step_offsets, wide_steps = narrow(group.steps)
-    first_ms, time_offsets, wide_times = narrow(group.times)
-    shared = {
-        "run_id": group.run_id,
-        "attempt": group.attempt,
-        "count": len(group.steps),
-        "first_step": first_step,
-        "last_step": int(group.steps[-1]),
-        "first_ms": first_ms,
-        "step_offsets": None if step_offsets is None else step_offsets.astype("<i4").tobytes(),
-        "time_offsets": None if time_offsets is None else time_offsets.astype("<i4").tobytes(),
-        "wide_steps": None if wide_steps is None else wide_steps.astype("<i8").tobytes(),
-        "wide_times": None if wide_times is None else wide_times.astype("<i8").tobytes(),
-        "origins": group.origins,
-    }
-    known: list[dict[str, Any]] = [{} for _ in group.names]
-    if digests:
-        known = [{"last_ms": int(group.times[-1]), **digest._asdict()} for digest in group.digests()]
-    low, high = group.extremes()
-    return [
-        {
-            **shared,
-            "series_no": numbered.series_numbers[row],
-            "chunk_no": numbered.chunk_numbers[row],
-            "min_value": low[row],
-            "max_value": high[row],
-            "point_values": group.values[row].astype("<f8").tobytes(),
-            **known[row],
+def _chunk_columns(chunks: Sequence[NumberedChunks], *, digests: bool) -> Columns:
+    columns: defaultdict[str, list[Any]] = defaultdict(list)
+    for numbered in chunks:
+        group = numbered.group
+        first_step, step_offsets, wide_steps = narrow(group.steps)
+        first_ms, time_offsets, wide_times = narrow(group.times)
+        shared = {
+            "run_id": group.run_id,
+            "attempt": group.attempt,
+            "count": len(group.steps),
+            "first_step": first_step,
+            "last_step": int(group.steps[-1]),
+            "first_ms": first_ms,
+            "step_offsets": None if step_offsets is None else step_offsets.astype("<i4").tobytes(),
+            "time_offsets": None if time_offsets is None else time_offsets.astype("<i4").tobytes(),
+            "wide_steps": None if wide_steps is None else wide_steps.astype("<i8").tobytes(),
+            "wide_times": None if wide_times is None else wide_times.astype("<i8").tobytes(),
+            "origins": group.origins,
         }
-        for row in range(len(group.names))
-    ]
+        low, high = group.extremes()
+        own: dict[str, Sequence[Any]] = {
+            "series_no": numbered.series_numbers,
+            "chunk_no": numbered.chunk_numbers,
+            "min_value": low,
+            "max_value": high,
+            "point_values": _rows(group.values.astype("<f8")),
+        }
+        if digests:
+            shared["last_ms"] = int(group.times[-1])
+            own |= by_column([digest._asdict() for digest in group.digests()])
+        for name, value in shared.items():
+            columns[name] += [value] * len(group.names)
+        for name, values in own.items():
+            columns[name] += values
+    return columns
+
+
+def _rows(values: NDArray[np.float64]) -> list[bytes]:
+    """Each row's bytes."""
+    data, size = values.tobytes(), values.shape[1] * values.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]

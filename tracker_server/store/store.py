@@ -44,7 +44,7 @@ from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.purging import Purging
 from tracker_server.store.retention import Retention
 from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
-from tracker_server.store.series_book import series_row
+from tracker_server.store.series_book import series_columns
 from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
 from tracker_server.store.tables import experiment_writers, meta, series, suspects, writers
@@ -126,13 +126,14 @@ class Store:
             return False
         with self._transaction({run_id}) as connection:
             expected = [state.stored_count for state in some]
-            rows = [series_row(state) for state in some]
-            if self._bulk.update(connection, series, rows, "chunk_count", expected) < len(some):
+            columns = series_columns(some)
+            if self._bulk.update_columns(connection, series, columns, "chunk_count", expected) < len(some):
                 # Points have come to some of them meanwhile: once more, while nothing can. Statements of this
                 # transaction see several states: a compaction between them would take chunks away.
                 self._bulk.lock_chunks(connection, run_id)
                 rest, unfinished = renewed(connection, run_id, [state.name for state in some])
-                self._bulk.update(connection, series, [series_row(state) for state in rest])
+                if rest:
+                    self._bulk.update_columns(connection, series, series_columns(rest))
                 more = more or unfinished
         self._series.forget(run_id)
         return more
