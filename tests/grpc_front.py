@@ -75,7 +75,7 @@ class FakeWatches:
 class NoStopFlags:
     """Nobody is asked to stop."""
 
-    def stop_requested(self, run_id: str) -> bool:
+    def stop_requested(self, run_id: str, attempt: int) -> bool:  # noqa: ARG002  # for StopFlags
         return run_id == "to-be-stopped"
 
 

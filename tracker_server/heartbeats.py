@@ -20,8 +20,8 @@ MAX_REMEMBERED_RUNS: Final = 100_000
 class StopFlags(Protocol):
     """Which runs were asked to stop, as far as this process knows. Never waits."""
 
-    def stop_requested(self, run_id: str) -> bool:
-        """Whether somebody asked the run to stop."""
+    def stop_requested(self, run_id: str, attempt: int) -> bool:
+        """Whether somebody asked this attempt of the run to stop."""
 
 
 class Heartbeats:
@@ -61,7 +61,8 @@ class Heartbeats:
         if now - pulse.tried >= self._interval_seconds:
             await self._write(request, pulse, now, timeout)
         return public.HeartbeatResponse(
-            stop_requested=self._stop_flags.stop_requested(request.run_id), lease_seconds=self._lease.seconds
+            stop_requested=self._stop_flags.stop_requested(request.run_id, request.attempt),
+            lease_seconds=self._lease.seconds,
         )
 
     async def _write(self, request: public.HeartbeatRequest, pulse: _Pulse, now: float, timeout: float | None) -> None:

@@ -168,6 +168,6 @@ class ListsContract:
         assert before <= stats.read_ms <= now_ms()
         assert _ids(store, RunQuery()) == []
         assert store.list_experiments(None, 10) == []
-        assert store.runs_to_stop() == frozenset()
+        assert store.runs_to_stop() == {}
         assert store.stale_runs(10) == []
         assert store.applied([], experiments=False) == {}

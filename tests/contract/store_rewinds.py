@@ -237,19 +237,21 @@ class RewindsContract:
             )
 
         store.flush([stop(1, T)])
+        # Nobody has heard of an attempt of it.
+        assert store.runs_to_stop() == {}
         store.flush([write(1, points([1], [1.0]), accepted=T + 1, writer=OTHER)])
-        assert store.runs_to_stop() == set()
+        assert store.runs_to_stop() == {}
         store.flush([stop(2, T + 2)])
-        assert store.runs_to_stop() == {RUN}
+        assert store.runs_to_stop() == {RUN: 0}
         run = store.read_run(RUN, "", 1).run
         assert (run.is_to_stop, run.stop_reason) == (True, "r")
         store.flush([write(1, RewindRun(T + 3, 5), attempt=7, accepted=T + 3, writer="writer-of-attempt-7")])
-        assert store.runs_to_stop() == set()
+        assert store.runs_to_stop() == {}
         assert not store.read_run(RUN, "", 1).run.is_to_stop
         store.flush([stop(3, T + 4)])
-        assert store.runs_to_stop() == {RUN}
+        assert store.runs_to_stop() == {RUN: 7}
         store.flush([stop(5, T + 6, withdraw=True), stop(4, T + 5)])
-        assert store.runs_to_stop() == set()
+        assert store.runs_to_stop() == {}
 
     def test_keys_of_changes_from_outside_survive_the_database(self, store: Store) -> None:
         store.flush([write(1, outside({"name": "later"}, at=T + 5))])

@@ -161,9 +161,9 @@ class RunsContract:
     def test_runs_that_shall_stop_are_known_until_it_is_taken_back(self, store: Store) -> None:
         ask, take_back = update(T + 1, {"stop_requested": True}), update(T + 2, {"stop_requested": False})
         store.flush([write(1, ask, run="a"), write(1, ask, run="b"), write(1, Heartbeat(), run="c")])
-        assert store.runs_to_stop() == {"a", "b"}
+        assert store.runs_to_stop() == {"a": 0, "b": 0}
         store.flush([write(2, take_back, run="a")])
-        assert store.runs_to_stop() == {"b"}
+        assert store.runs_to_stop() == {"b": 0}
         assert store.read_run("b", "", 1).run.stop_requested is True
         assert store.read_run("a", "", 1).run.stop_requested is False
 

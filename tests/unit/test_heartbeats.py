@@ -22,8 +22,8 @@ class Flags:
     def __init__(self) -> None:
         self.stopped: set[str] = set()
 
-    def stop_requested(self, run_id: str) -> bool:
-        return run_id in self.stopped
+    def stop_requested(self, run_id: str, attempt: int) -> bool:
+        return run_id in self.stopped and attempt == 0
 
 
 class Harness:

@@ -67,13 +67,13 @@ def list_runs(
     return [run_record(row) for row in connection.execute(query)]
 
 
-def runs_to_stop(connection: Connection) -> frozenset[str]:
-    """Runs that somebody asked to stop."""
+def runs_to_stop(connection: Connection) -> dict[str, int]:
+    """Runs that somebody asked to stop, each with its newest attempt."""
     # A stop is for those attempts that had been heard of when it was asked for.
-    query = select(runs.c.run_id).where(
-        runs.c.stop_requested, or_(runs.c.heard_ms.is_(None), runs.c.stop_ms >= runs.c.heard_ms)
-    )
-    return frozenset(connection.execute(query).scalars())
+    heard = or_(runs.c.heard_ms.is_(None), runs.c.stop_ms >= runs.c.heard_ms)
+    alive = runs.c.last_seen_ms > limits.MIN_TIME_MS
+    query = select(runs.c.run_id, runs.c.attempt).where(runs.c.stop_requested, heard, alive)
+    return {row.run_id: row.attempt for row in connection.execute(query)}
 
 
 def run_not_found(run_ids: Collection[str]) -> RunNotFound:

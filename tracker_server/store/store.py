@@ -243,8 +243,8 @@ class Store:
         with self._snapshot() as connection:
             return read_history(connection, query, begin)
 
-    def runs_to_stop(self) -> frozenset[str]:
-        """Runs that somebody asked to stop."""
+    def runs_to_stop(self) -> Mapping[str, int]:
+        """Runs that somebody asked to stop, each with its newest attempt."""
         with self._snapshot() as connection:
             return run_reader.runs_to_stop(connection)
 
