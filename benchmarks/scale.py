@@ -97,7 +97,6 @@ def server_mib(form: Form) -> float:
 
 
 async def _make(address: str, experiment_id: str, runs: int, metrics: int) -> None:
-    columns = [data.MetricColumn(name=f"metric/{number}", values=[number]) for number in range(metrics)]
     numbers = iter(range(runs))
     async with AsyncTrackerClient(address) as client:
 
@@ -105,6 +104,11 @@ async def _make(address: str, experiment_id: str, runs: int, metrics: int) -> No
             for number in numbers:
                 run_id = f"{experiment_id}-{number}"
                 await client.start_run(messages.StartRunRequest(run_id=run_id, experiment_id=experiment_id))
+                # Half of the metrics are the same in all runs, as settings are, and half are different in each.
+                columns = [
+                    data.MetricColumn(name=f"metric/{metric}", values=[metric + (metric % 2) * number / runs])
+                    for metric in range(metrics)
+                ]
                 block = data.MetricBlock(steps=[number], columns=columns)
                 await client.log_metrics(messages.LogMetricsRequest(run_id=run_id, blocks=[block]))
 

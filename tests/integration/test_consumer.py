@@ -17,6 +17,7 @@ from tracker.internal.v1 import envelope_pb2 as internal
 from tracker_server import limits
 from tracker_server.cache.memory import MemoryCache
 from tracker_server.config import Settings
+from tracker_server.consumer import consumer as consumer_module
 from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import BatchLimits
 from tracker_server.consumer.consumer import Consumer
@@ -112,15 +113,15 @@ def store(tmp_path: Path) -> Iterator[FaultyStore]:
     opened.close()
 
 
-def consumer_of(subscriber: ScriptedSubscriber, store: Store) -> Consumer:
-    """A consumer, not yet at work."""
+def consumer_of(subscriber: ScriptedSubscriber, store: Store, seconds: float = 0.05) -> Consumer:
+    """A consumer, not yet at work. seconds: 0 where callers wait for its flushes."""
     return Consumer(
         subscriber,
         store,
         WholeAssignment(PARTITIONS),
         Invalidator(MemoryCache()),
         Announcer(store, MemoryChanges(), None),
-        BatchLimits(points=1_000, size=1_000_000, seconds=0.05),
+        BatchLimits(points=1_000, size=1_000_000, seconds=seconds),
         interval_seconds=0.05,
         dead_limit=True,
         compaction=True,
@@ -128,9 +129,9 @@ def consumer_of(subscriber: ScriptedSubscriber, store: Store) -> Consumer:
 
 
 @asynccontextmanager
-async def running(subscriber: ScriptedSubscriber, store: Store) -> AsyncIterator[Consumer]:
+async def running(subscriber: ScriptedSubscriber, store: Store, seconds: float = 0.05) -> AsyncIterator[Consumer]:
     """A consumer at work."""
-    consumer = consumer_of(subscriber, store)
+    consumer = consumer_of(subscriber, store, seconds)
     task = asyncio.create_task(consumer.run(5.0))
     try:
         yield consumer
@@ -159,6 +160,36 @@ async def test_every_delivery_is_stored_before_it_is_acknowledged(store: FaultyS
             subscriber.put(good_write(sequence))
         await until(lambda: subscriber.acked == 50)
         assert steps_of(store) == list(range(1, 51))
+
+
+async def test_a_flush_takes_all_callers_that_the_last_one_answered(
+    store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(consumer_module, "_PATIENCE_SHARE", 1e9)
+    sizes: list[int] = []
+    store.fault = lambda batch: sizes.append(len(batch))
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store, seconds=0) as consumer:
+        subscriber.put(*(good_write(sequence) for sequence in range(1, 5)))
+        await until(lambda: subscriber.acked == 1 and consumer._flushing is None)
+        subscriber.put(good_write(5))
+        await until(lambda: not subscriber.arrived)
+        subscriber.put(*(good_write(sequence) for sequence in range(6, 9)))
+        await until(lambda: consumer.flusher.points == 8)
+    assert sizes == [4, 4]
+
+
+async def test_callers_that_do_not_come_again_are_not_waited_for(store: FaultyStore) -> None:
+    sizes: list[int] = []
+    store.fault = lambda batch: sizes.append(len(batch))
+    subscriber = ScriptedSubscriber()
+    async with running(subscriber, store, seconds=0) as consumer:
+        subscriber.put(*(good_write(sequence) for sequence in range(1, 5)))
+        await until(lambda: subscriber.acked == 1)
+        subscriber.put(good_write(5))
+        await until(lambda: consumer.flusher.points == 5)
+    assert sizes == [4, 1]
 
 
 async def test_a_write_that_the_database_refuses_is_isolated_and_its_neighbours_stored(store: FaultyStore) -> None:

@@ -90,6 +90,7 @@ _CLASSES = {
     "BROKER_UNAVAILABLE": errors.Unavailable,
     "QUEUE_FULL": errors.Overloaded,
     "TOO_MANY_OUTSTANDING": errors.Overloaded,
+    "TOO_MANY_WATCHERS": errors.Overloaded,
     "SHUTTING_DOWN": errors.Unavailable,
     "DATABASE_UNAVAILABLE": errors.Unavailable,
     "WRITE_REFUSED": errors.FailedPrecondition,
