@@ -82,8 +82,8 @@ def state_of(change: RunChange) -> dict[str, Any]:
 
 
 def state_in(store: Store, run_id: str) -> dict[str, Any]:
-    """The same, of a run as it is."""
-    details = store.read_run(run_id, "", 1_000)
+    """The same, of a run as it is, deleted or not."""
+    details = store.read_run(run_id, "", 1_000, show_deleted=True)
     return {
         "run": {name: value for name, value in vars_of(details.run).items() if name != "last_seen_ms"},
         "metrics": {metric.name: _metric(metric) for metric in details.metrics},

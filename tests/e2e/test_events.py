@@ -73,6 +73,9 @@ def test_the_example_keeps_every_end_once(full: Deployment, tmp_path: Path) -> N
     """The example of docs/events.md, killed and started again while runs end."""
     full.start()
     url, path = full.settings["broker_url"], tmp_path / "ended_runs.db"
+    with _example(url, path) as process:
+        # From here on its queue is there: what ends before has nobody to be told.
+        process.kill()
     with Completions(full.server.address) as completions:
         for _ in range(2):
             with _example(url, path) as process:

@@ -158,5 +158,6 @@ async def test_what_a_caller_does_not_take_is_not_sent(
         while sent != before:
             before = sent
             await asyncio.sleep(0.5)
-    assert sent < 100, "some 20 MB would be on their way"
+    # Some 4 MB are on their way on an idle machine, and more where the caller is slow to stop.
+    assert sent < 300, "some 60 MB would be on their way"
     call.cancel()

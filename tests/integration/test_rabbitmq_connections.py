@@ -23,6 +23,9 @@ def settings(amqp_url: str) -> Settings:
     return settings_for(amqp_url)
 
 
+# pika leaves the socket of a connection that is closed while it is being made to the collector.
+@pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 class TestConnections:
     """From the first attempt to the close."""
 

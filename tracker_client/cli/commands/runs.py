@@ -84,9 +84,9 @@ def runs(
 
 def _condition(condition: str, **equal: str) -> str:
     """A filter that also asks for these texts."""
-    parts = [f"({condition})"] if condition.strip() else []
-    parts += [f"{field} = {_quoted(value)}" for field, value in equal.items() if value]
-    return " AND ".join(parts)
+    more = [f"{field} = {_quoted(value)}" for field, value in equal.items() if value]
+    # As it was typed where nothing is added: errors count its characters.
+    return " AND ".join([f"({condition})", *more]) if condition.strip() and more else condition or " AND ".join(more)
 
 
 def _quoted(text: str) -> str:
