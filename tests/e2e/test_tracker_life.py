@@ -106,6 +106,8 @@ def test_a_run_is_stopped_with_a_reason(team: Team) -> None:
     told = json.loads(team.tracker("show", team.runs[1], "--json").out)
     assert (told["stop_requested"], told["stop_reason"]) == (True, "diverged")
     assert "asked to stop: diverged" in on_terminal(team.address, "show", team.runs[1]).out
+    # A person's change is no writer of whom more is to come.
+    assert told["completeness"]["writers"] == []
 
 
 def test_a_rewind_leaves_what_lies_before_the_checkpoint(team: Team) -> None:

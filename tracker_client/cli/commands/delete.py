@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -38,11 +37,9 @@ def delete(
         if not yes:
             typer.confirm(f"delete {what}?", abort=True, err=True)
         for run in runs or ():
-            client.delete_run(messages.DeleteRunRequest(run_id=run, writer_id=str(uuid.uuid4()), sequence=1))
+            client.delete_run(messages.DeleteRunRequest(run_id=run))
         if experiment:
-            client.delete_experiment(
-                messages.DeleteExperimentRequest(experiment_id=experiment, writer_id=str(uuid.uuid4()), sequence=1)
-            )
+            client.delete_experiment(messages.DeleteExperimentRequest(experiment_id=experiment))
         kept = client.get_server_info().limits.restore_seconds
         typer.echo(f"{what} deleted; `tracker undelete` brings it back for {texts.duration(kept)}")
 
@@ -55,11 +52,9 @@ def undelete(runs: Runs = None, experiment: Experiment = "", server: Server = No
             # One that was purged, or never was, is not there to be brought back.
             client.get_run(run, show_deleted=True)
         for run in runs or ():
-            client.undelete_run(messages.UndeleteRunRequest(run_id=run, writer_id=str(uuid.uuid4()), sequence=1))
+            client.undelete_run(messages.UndeleteRunRequest(run_id=run))
         if experiment:
-            client.undelete_experiment(
-                messages.UndeleteExperimentRequest(experiment_id=experiment, writer_id=str(uuid.uuid4()), sequence=1)
-            )
+            client.undelete_experiment(messages.UndeleteExperimentRequest(experiment_id=experiment))
         typer.echo(f"{_named(runs or (), experiment)} brought back")
 
 

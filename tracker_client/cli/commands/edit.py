@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Annotated
 
 import typer
@@ -44,9 +43,6 @@ def edit(
                     tags=add_tag or (),
                 ),
                 update_mask=FieldMask(paths=[*given, *(f"tags.{tag}" for tag in tags)]),
-                # So that a retry is the same write.
-                writer_id=str(uuid.uuid4()),
-                sequence=1,
             )
         )
         typer.echo(f"run {run} changed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Annotated
 
 import typer
@@ -30,9 +29,6 @@ def stop(
         found = client.get_run(run).run
         if not undo and found.status not in (RUN_STATUS_RUNNING, RUN_STATUS_LOST):
             fail(f"run {run} is {texts.status(found.status)} already")
-        # With an identity of its own, so that a retry is the same write.
-        client.stop_run(
-            StopRunRequest(run_id=run, reason=reason, withdraw=undo, writer_id=str(uuid.uuid4()), sequence=1)
-        )
+        client.stop_run(StopRunRequest(run_id=run, reason=reason, withdraw=undo))
         done = "is no longer asked to stop" if undo else "is asked to stop; it hears of it with its next heartbeat"
         typer.echo(f"run {run} {done}")
