@@ -33,11 +33,15 @@ CHANNEL_OPTIONS: Final = (
 """Options of every channel."""
 
 
-def open_channel(to: Endpoint) -> grpc.Channel:
-    """A channel. It connects by itself, when first used."""
+def open_channel(to: Endpoint, *, own_connection: bool = False) -> grpc.Channel:
+    """A channel. It connects by itself, when first used.
+
+    own_connection: not one that it shares with other channels of this process, and with it the pause before it is made anew.
+    """
+    options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)) if own_connection else CHANNEL_OPTIONS
     if to.tls:
-        return grpc.secure_channel(to.target, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
-    return grpc.insecure_channel(to.target, CHANNEL_OPTIONS)
+        return grpc.secure_channel(to.target, grpc.ssl_channel_credentials(), options)
+    return grpc.insecure_channel(to.target, options)
 
 
 def open_aio_channel(to: Endpoint) -> grpc.aio.Channel:

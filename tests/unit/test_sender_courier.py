@@ -359,13 +359,34 @@ def test_a_hanging_server_holds_nothing_but_what_is_under_way(tmp_path: Path) ->
 # ---------------------------------------------------------------- sync
 
 
+def test_a_process_that_waits_for_its_end_is_not_kept_waiting_by_pauses_that_have_grown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (link_module, retry):
+        monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr(retry, "MAX_DELAY_SECONDS", 3600.0)
+    monkeypatch.setattr(link_module, "AWAITED_PAUSE_SECONDS", 0.001)
+    server = _Server()
+    server.error = lambda _method, _request: _UNAVAILABLE
+    writer = _journal(tmp_path)
+    courier = _courier(tmp_path, server)
+    _turn(courier, lambda: writer.status.read().connection is Connection.UNREACHABLE)
+    server.error = lambda _method, _request: None
+    last = writer.close()
+    writer.folder.awaited_path.touch()
+    _turn(courier, lambda: writer.status.read().closed)
+    assert server.closed == {writer.identity.writer_id: last}
+    writer.release()
+    courier.close()
+
+
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, _Server]:
     """By address: whatever sync connects to."""
     made: dict[str, _Server] = {}
 
-    def connected(directory: Path, to: Endpoint, belongs: Callable[[Identity], bool]) -> Courier:
-        return Courier(directory, to, belongs, made.setdefault(to.target, _Server()).connect)
+    def connected(directory: Path, to: Endpoint, belongs: Callable[[Identity], bool], *, awaited: bool) -> Courier:
+        return Courier(directory, to, belongs, made.setdefault(to.target, _Server()).connect, awaited=awaited)
 
     monkeypatch.setattr(sync_module, "Courier", connected)
     return made
