@@ -18,16 +18,21 @@ _RESTORER = "ÿ-restorer-00000000"
 
 
 def restored(
-    store: Store, applied: Iterable[Write], runs: Iterable[str], experiments: Iterable[str], dead: Iterable[DeadWrite]
+    store: Store,
+    applied: Iterable[Write],
+    runs: Iterable[str],
+    experiments: Iterable[str],
+    dead: Iterable[DeadWrite],
+    expired_before: int | None = None,
 ) -> dict[str, Any]:
     """Sees what is hidden after these writes, restores it, and returns the state that is expected then."""
     applied, runs, experiments, dead = list(applied), list(runs), list(experiments), list(dead)
-    expected = expected_state(applied, runs, experiments, dead)
+    expected = expected_state(applied, runs, experiments, dead, expired_before)
     check_hidden(store, expected)
     last = restorations(expected)
     if last:
         store.flush(last)
-    return expected_state([*applied, *last], runs, experiments, dead)
+    return expected_state([*applied, *last], runs, experiments, dead, expired_before)
 
 
 def check_hidden(store: Store, expected: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
-from tests.contract.deliveries import compact, deliver, refresh
+from tests.contract.deliveries import EXPIRED_BEFORE, compact, deliver, refresh
 from tests.contract.restoring import restored
 from tests.contract.small_chunks import Point, compact_whole, make_chunks_small, naive_downsampling
 from tests.contract.store_databases import postgres_store, sqlite_store
@@ -98,7 +98,7 @@ def check(store: Store, history: list[Write], seed: int, *, shuffled: bool) -> N
     runs = [prefix + run for run in RUNS]
     delivered = deliver(store, writes, runs, source, shuffled=shuffled, beside=_BESIDE, sizes=(1, 1, 2, 5))
     experiments = [prefix + name for name in EXPERIMENTS]
-    expected = restored(store, delivered.applied, runs, experiments, delivered.dead)
+    expected = restored(store, delivered.applied, runs, experiments, delivered.dead, EXPIRED_BEFORE)
     assert read_state(store, runs, experiments) == expected
     for run in runs:
         compact_whole(store, run, finish=source.random() < 0.5)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
-from tests.contract.deliveries import deliver
+from tests.contract.deliveries import EXPIRED_BEFORE, deliver
 from tests.contract.restoring import restored
 from tests.contract.store_databases import postgres_store, sqlite_store
 from tests.contract.store_state import read_state
@@ -62,7 +62,7 @@ def check(store: Store, history: list[Write], changes: Turns, seed: int) -> None
     all_writes = [*history, *(turn(number, *one) for number, one in enumerate(changes, 1))]
     runs, experiments = [prefix + run for run in RUNS], [prefix + name for name in EXPERIMENTS]
     delivered = deliver(store, [renamed(one, prefix) for one in all_writes], runs, source)
-    expected = restored(store, delivered.applied, runs, experiments, delivered.dead)
+    expected = restored(store, delivered.applied, runs, experiments, delivered.dead, EXPIRED_BEFORE)
     assert read_state(store, runs, experiments) == expected
 
 
