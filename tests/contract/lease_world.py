@@ -12,6 +12,7 @@ from typing import Final
 from tests.contract.store_writes import T, complete, points, start, update, write
 from tracker_server.lease_markers import scope_in
 from tracker_server.model.leases import Lease
+from tracker_server.model.typed_json import Json
 from tracker_server.model.writes import Body, Heartbeat, LeaseMarker, RewindRun, Write
 from tracker_server.partitions import partition_of
 
@@ -21,7 +22,7 @@ TICK: Final = 5 * SECOND
 BEAT: Final = 30 * SECOND
 RETRY: Final = 10 * SECOND
 """Until a process whose server is away tries again."""
-BUSY: Final = 600 * SECOND
+BUSY: Final = 800 * SECOND
 """How long things happen."""
 CALM: Final = 4 * LEASE.length_ms
 """Then nothing happens any more, for so long that whoever is silent is certain to be lost."""
@@ -82,6 +83,7 @@ class World:
         self._now = T
         self._changes = 0
         self._settled_at = T
+        """Until then no further outage begins: a process that reaches no server for long enough is lost, and rightly so."""
         self.runs = runs
         self.processes: list[Process] = []
         self.queues: defaultdict[int, list[Write]] = defaultdict(list)
@@ -127,34 +129,34 @@ class World:
     def _something_happens(self) -> None:
         what, dice = self._dice.random(), self._dice
         process = dice.choice(self.processes)
-        if what < 0.04:
+        if what < 0.1:
             self._outage()
-        elif what < 0.05:
+        elif what < 0.12:
             server, partition = dice.choice(self._servers), dice.choice(self._here)
             server.full_until[partition] = self._now + dice.choice([20, 100, 200, 300]) * SECOND
-        elif what < 0.06:
+        elif what < 0.14:
             self._set_clock()
-        elif what < 0.12:
+        elif what < 0.2:
             self._outside(process.run)
         elif process.gone:
-            if what < 0.2:
+            if what < 0.3:
                 self._resume(process)
-            elif what < 0.3:
+            elif what < 0.4:
                 # More of its journal is found.
                 self._send(process, self._points(), replay=True)
         elif process.offline:
-            if what < 0.6:
+            if what < 0.7:
                 self._replay(process)
-        elif what < 0.15:
+        elif what < 0.23:
             process.steady, process.gone = False, True
-        elif what < 0.18:
+        elif what < 0.26:
             # As if its machine had slept: its run may be lost, and lives when it is back.
             process.steady = False
             process.due = self._now + dice.randint(100, 400) * SECOND
-        elif what < 0.2 and self._takes(process):
+        elif what < 0.28 and self._takes(process):
             self._send(process, complete({"m": 1.0}, at=self._now))
             process.gone = True
-        elif what < 0.25:
+        elif what < 0.33:
             # Somebody syncs a journal of the same attempt, too.
             self._send(process, self._points(), replay=True)
 
@@ -172,14 +174,14 @@ class World:
         """Of one server, for less than the two leases that it is waited for; or of all, for however long."""
         if self._now < self._settled_at:
             return
-        seconds = self._dice.choice([20, 60, 130, 200])
+        seconds = self._dice.choice([20, 60, 100, 115, 130, 180])
         away = [self._dice.choice(self._servers)]
-        if self._dice.random() < 0.5:
-            away, seconds = self._servers, seconds * self._dice.choice([1, 2])
+        if self._dice.random() < 0.4:
+            away, seconds = self._servers, seconds * self._dice.choice([1, 1, 3])
         for server in away:
             server.away_until = self._now + seconds * SECOND
             server.lives += self._dice.random() < 0.5
-        self._settled_at = self._now + seconds * SECOND + LEASE.length_ms
+        self._settled_at = self._now + seconds * SECOND + LEASE.length_ms * self._dice.choice([1, 2])
 
     def _set_clock(self) -> None:
         if len(self._servers) == 1:
@@ -188,9 +190,9 @@ class World:
 
     def _outside(self, run: str) -> None:
         """What people do says nothing of a run's life."""
-        fields = self._dice.choice([{"deleted_ms": self._now}, {"deleted_ms": None}, {"stop_requested": True}])
+        asked: list[dict[str, Json]] = [{"deleted_ms": self._now}, {"deleted_ms": None}, {"stop_requested": True}]
         self._changes += 1
-        body = replace(update(self._now, fields), from_outside=True)
+        body = replace(update(self._now, self._dice.choice(asked)), from_outside=True)
         self._put(write(self._changes, body, run=run, writer="a-server-000000000", server_assigned=True))
 
     def _resume(self, process: Process) -> None:

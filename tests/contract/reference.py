@@ -13,7 +13,7 @@ from fractions import Fraction
 from operator import itemgetter
 from typing import Any
 
-from tests.contract.store_state import Between, Near
+from tests.contract.store_state import Near
 from tests.contract.store_writes import points as points_of_one
 from tracker_server.model.ranges import EMPTY
 from tracker_server.model.typed_json import encode_double
@@ -86,9 +86,7 @@ def expected_state(
     buried: dict[str, list[DeadWrite]] = defaultdict(list)
     for one in dead:
         buried[one.scope_id].append(one)
-    told = {
-        run: run_state(of_runs[run], buried[run], expired_before) if of_runs[run] else None for run in sorted(runs)
-    }
+    told = {run: run_state(of_runs[run], buried[run], expired_before) if of_runs[run] else None for run in sorted(runs)}
     named: dict[str, list[int]] = defaultdict(list)
     for write in unique:
         if isinstance(write.body, UpdateExperiment):
@@ -118,8 +116,8 @@ def run_state(writes: list[Write], buried: list[DeadWrite], expired_before: int 
     attempts = {number: attempt_state([w for w in own if w.attempt == number]) for number in numbers(own)}
     logged, cuts = all_points(writes), rewinds(writes)
     if expired_before is not None and not from_outside(own[0]):
-        times = [point["time"] for points in logged.values() for point in points]
-        for attempt in attempts.values():
+        for number, attempt in attempts.items():
+            times = [one["time"] for points in logged.values() for one in points if one["attempt"] == number]
             lose(attempt, expired_before, times)
     newest = attempts[max(attempts)]
     first: dict[str, tuple[int, str, int]] = {}
@@ -209,15 +207,13 @@ def attempt_state(writes: list[Write]) -> dict[str, Any]:
 
 
 def lose(attempt: dict[str, Any], expired_before: int, times: list[int]) -> None:
-    """Changes what is told of an attempt that has outlived its lease; times: those of the run's points."""
+    """Changes what is told of an attempt that has outlived its lease; times: those of its points."""
     seen, accepted = attempt["last_seen_ms"], attempt["accepted"]
     if attempt["ended_ms"] is not None or (min(accepted) if seen == YEAR_1 else seen) >= expired_before:
         return
     attempt["status"] = 6
     if seen == YEAR_1:
-        # Since its last point, or its start: those that there were when it was judged.
-        moments = [*accepted, attempt["started_ms"], *times]
-        attempt["reason"], attempt["lost_ms"] = NEVER_SEEN, Between(min(moments), max(moments))
+        attempt["reason"], attempt["lost_ms"] = NEVER_SEEN, max(times, default=attempt["started_ms"])
     else:
         moment = datetime.fromtimestamp(seen / 1000, UTC)
         attempt["reason"] = f"no sign of life since {moment:%Y-%m-%dT%H:%M:%SZ}"

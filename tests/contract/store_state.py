@@ -36,19 +36,6 @@ class Near:
     __hash__ = None  # type: ignore[assignment]  # nearness is no equivalence
 
 
-@dataclass(frozen=True)
-class Between:
-    """One of these numbers, whichever: equal to each of them."""
-
-    low: int
-    high: int
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, int) and self.low <= other <= self.high
-
-    __hash__ = None  # type: ignore[assignment]  # being one of them is no equivalence
-
-
 def read_state(store: Store, runs: Iterable[str], experiments: Iterable[str]) -> dict[str, Any]:
     """The state of these runs and experiments; unknown ones are None."""
     return {

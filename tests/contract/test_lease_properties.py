@@ -19,6 +19,7 @@ from tests.contract.store_databases import execute, migrated_url, postgres_store
 from tests.contract.store_state import read_state
 from tracker_server.model.status import Status
 from tracker_server.model.writes import LeaseMarker, Write
+from tracker_server.partitions import partition_of
 from tracker_server.store.store import Store, open_store
 
 _numbers = itertools.count()
@@ -62,15 +63,16 @@ class Delivery:
         self._last_sign: dict[tuple[str, int], int] = {}
         self._first: dict[tuple[str, int], int] = {}
         """When the first write of each run and attempt was accepted."""
-        self._marked = 0
-        """The time of the latest marker."""
+        self._marked = dict(self._next)
+        """The time of the latest marker of each partition."""
+        self._sizes = dice.choice([(0, 1, 3, 8), (0, 5, 20, 60)])
         self.losses: set[tuple[str, int]] = set()
         """Runs and attempts that were lost at some time."""
 
     def run(self) -> None:
         """Until everything is acknowledged. Fails as soon as a loss is noted that is none."""
         while any(self._acknowledged[number] < len(queue) for number, queue in self._world.queues.items()):
-            taken = {number: self._dice.choice([0, 1, 5, 20, 60]) for number in self._next}
+            taken = {number: self._dice.choice(self._sizes) for number in self._next}
             batch = []
             for number, count in taken.items():
                 begin = self._next[number]
@@ -97,7 +99,8 @@ class Delivery:
     def _look(self, batch: Sequence[Write]) -> None:
         for one in batch:
             if isinstance(one.body, LeaseMarker):
-                self._marked = max(self._marked, one.accepted_ms)
+                number = one.body.partition
+                self._marked[number] = max(self._marked[number], one.accepted_ms)
             elif not from_outside(one):
                 whose = (one.scope_id, one.attempt)
                 self._first[whose] = min(self._first.get(whose, one.accepted_ms), one.accepted_ms)
@@ -109,7 +112,8 @@ class Delivery:
         for whose, since in found.items():
             sign = self._last_sign.get(whose)
             assert not sign or since == sign + LEASE.length_ms
-            assert (sign or self._first[whose]) + LEASE.length_ms + LEASE.slack_ms < self._marked
+            marked = self._marked[partition_of(whose[0], self._store.partitions)]
+            assert (sign or self._first[whose]) + LEASE.length_ms + LEASE.slack_ms < marked
         self.losses |= found.keys()
 
 
