@@ -31,11 +31,7 @@ RUNS = 4
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Store]]:
     """One consumer, as the embedded form has."""
-    with sqlite_store(tmp_path_factory.mktemp("leases")) as store:
-        with store._writer.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
-            connection.exec_driver_sql("BEGIN")
+    with sqlite_store(tmp_path_factory.mktemp("leases"), synced=False) as store:
         yield [store]
 
 

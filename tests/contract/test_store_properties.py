@@ -29,12 +29,7 @@ _brief = settings(_thorough, max_examples=30)
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with sqlite_store(tmp_path_factory.mktemp("properties")) as store:
-        # A sync for each of thousands of small flushes would be most of the time, and proves nothing here.
-        with store._writer.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
-            connection.exec_driver_sql("BEGIN")
+    with sqlite_store(tmp_path_factory.mktemp("properties"), synced=False) as store:
         yield store
 
 
