@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tests.contract.reference import expected_state
-from tests.contract.store_state import read_run
-from tracker_server.errors import ExperimentNotFound
+from tracker_server.errors import ExperimentNotFound, RunNotFound
 from tracker_server.limits import MAX_TIME_MS
 from tracker_server.model.writes import UpdateExperiment, UpdateRun, Write
 from tracker_server.store.ledger import DeadWrite
@@ -41,7 +40,11 @@ def check_hidden(store: Store, expected: Mapping[str, Any]) -> None:
     shown = set()
     for run_id, state in expected["runs"].items():
         hidden = state is None or _is_deleted(state["run"]) or state["run"]["experiment_id"] in gone
-        assert (read_run(store, run_id) is None) is hidden
+        if hidden:
+            with pytest.raises(RunNotFound):
+                store.read_run(run_id, "", 1)
+        else:
+            assert store.read_run(run_id, "", 1).run.run_id == run_id
         if not hidden:
             shown.add(run_id)
     for name, state in expected["experiments"].items():

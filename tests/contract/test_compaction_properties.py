@@ -118,6 +118,7 @@ def check_downsampled(store: Store, run: str, name: str, series: list[Point], so
     while True:
         page = store.read_history(HistoryQuery([run], [name], StepRange(), 0, source.randint(1, 20)), position)
         paged += [point for one in page.parts for point in points_of(one)]
+        assert {one.total_points for one in page.parts} == {len(series)}
         if page.following is None:
             break
         position = page.following
