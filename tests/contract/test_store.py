@@ -1,23 +1,28 @@
 """The battery of the store on SQLite and on a real PostgreSQL."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from deploy.servers import PostgreSQL
 from tests.contract.store_contract import StoreContract
-from tests.contract.store_databases import postgres_store, sqlite_store
+from tests.contract.store_databases import emptied, postgres_store, sqlite_store
 from tracker_server.store.store import Store
 
 
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """The file of all tests of this module."""
+    with sqlite_store(tmp_path_factory.mktemp("store"), synced=False) as store:
+        yield store
+
+
 class TestSqliteStore(StoreContract):
-    """A file of its own for each test."""
+    """One file, emptied for each test."""
 
     @pytest.fixture
-    def store(self, tmp_path: Path) -> Iterator[Store]:
-        with sqlite_store(tmp_path, synced=False) as store:
-            yield store
+    def store(self, sqlite: Store) -> Store:
+        return emptied(sqlite)
 
 
 class TestPostgresStore(StoreContract):
