@@ -116,9 +116,9 @@ class Front:
     async def start(self) -> None:
         self.address = await self.server.start()
 
-    def channel(self) -> grpc.aio.Channel:
-        options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-        return grpc.aio.insecure_channel(self.address, options=options)
+    def channel(self, *options: tuple[str, int]) -> grpc.aio.Channel:
+        unlimited = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+        return grpc.aio.insecure_channel(self.address, options=(*unlimited, *options))
 
 
 @asynccontextmanager
