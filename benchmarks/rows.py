@@ -137,6 +137,11 @@ def _experiment(form: Form, share: int) -> Iterator[Figure]:
     of = f"of {runs:,} runs x {metrics} metrics"
     yield _at_most(f"{form.name}: GetSummary past the cache, {of}", large.summary_seconds, 0.300)
     yield _at_most(f"{form.name}: ListRuns, a page of 100, {of}", large.list_seconds, 0.030)
+    yield _at_most(f"{form.name}: the same in the order of a metric", large.ordered_seconds, 0.100)
+    name = (
+        f"{form.name}: the same with conditions on a metric, on the config and on tags, in the order of another metric"
+    )
+    yield _at_most(name, large.found_seconds, 0.100)
 
 
 def _growth(form: Form, share: int) -> Iterator[Figure]:
