@@ -172,23 +172,15 @@ def _client_memory(form: Form, share: int) -> Iterator[Figure]:
 def _calls(form: Form, share: int) -> Iterator[Figure]:
     with calls.echo_server(form) as echo:
         for case in _CALLS:
-            # An experiment's summary is asked for with few bytes, as a start is; the echo has no summary to give.
-            like = "StartRun" if case.method == "GetSummary" else case.method
-            bare = calls.measure(form, echo, like, case.callers, case.count // share)
-            found = calls.measure(form, form.address, case.method, case.callers, case.count // share)
+            found, bare = calls.by_turns(form, echo, case.method, case.callers, case.count // share)
             yield _calls_figure(f"{form.name}: {case.what}", case, found, bare)
         if form.postgresql is None:
             return
         with calls.second_server(form):
-            for case in _CALLS:
-                if case.callers > 1:
-                    like = "StartRun" if case.method == "GetSummary" else case.method
-                    bare = calls.measure(form, echo, like, case.callers, case.count // share, apart=True)
-                    found = calls.measure(
-                        form, form.address, case.method, case.callers, case.count // share, apart=True
-                    )
-                    name = f"{form.name}, two servers on one port, a connection for each caller: {case.what}"
-                    yield _calls_figure(name, case, found, bare)
+            for case in (each for each in _CALLS if each.callers > 1):
+                found, bare = calls.by_turns(form, echo, case.method, case.callers, case.count // share, apart=True)
+                name = f"{form.name}, two servers on one port, a connection for each caller: {case.what}"
+                yield _calls_figure(name, case, found, bare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +200,10 @@ class _Calls:
 
 
 _CALLS: Final = (
-    _Calls("LogMetric", 32, 20_000, ratio=0.6),
-    _Calls("LogMetric", 1, 1_000),
-    _Calls("GetSummary", 32, 20_000, ratio=0.6),
-    _Calls("GetSummary", 1, 1_000),
+    _Calls("LogMetric", 32, 10_000, ratio=0.6),
+    _Calls("LogMetric", 1, 500),
+    _Calls("GetSummary", 32, 10_000, ratio=0.6),
+    _Calls("GetSummary", 1, 500),
     _Calls("StartRun", 32, 5_000, rate=1_500),
 )
 
