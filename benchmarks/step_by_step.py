@@ -1,7 +1,8 @@
 """A run that was logged one step at a time, after compaction: its bytes on disk, and how fast its history is read.
 
 It is logged as fast as that goes. So that it is stored as one of a whole day is, in many small chunks, the consumer flushes
-at very few points and merges them by itself, along the way and at the run's end.
+at very few points and merges them by itself, along the way and at the run's end; and the table of small chunks is vacuumed
+once a second.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def measure(form: Form, steps: int) -> StepByStep:
     assert not stored, f"{stored} points are stored already: bytes a point would be of others too"
     points = steps * METRICS
     run_id, bulk_id = (f"bench-{how}-{uuid.uuid4().hex[:8]}" for how in ("steps", "bulk"))
-    with other_consumer(form, flush_points=str(_FLUSH_POINTS)):
+    with other_consumer(form, flush_points=str(_FLUSH_POINTS)), chunks.vacuumed(form):
         ingest.fill(form, run_id, METRICS, 1, points, values="noise")
         ingest.complete(form, run_id)
         chunks.wait_merged(form, run_id)

@@ -88,6 +88,8 @@ class Front:
         listen: str = "127.0.0.1:0",
         api_keys: Iterable[str] = (),
         credentials: grpc.ServerCredentials | None = None,
+        *,
+        share_port: bool = False,
     ) -> None:
         self.publisher = FakePublisher()
         self.reads = FakeReads()
@@ -98,6 +100,7 @@ class Front:
         identity = Identity()
         self.server = GrpcServer(
             listen=listen,
+            share_port=share_port,
             servicer=Servicer(
                 ingest=self.ingest,
                 identity=identity,

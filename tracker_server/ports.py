@@ -93,7 +93,13 @@ class Subscriber(Protocol):
         """The next delivery, or None after timeout seconds (0: without waiting). Never one of an old session."""
 
     async def ack(self, delivery: Delivery) -> None:
-        """Acknowledges this delivery and all before it in its session. Of an old session: does nothing."""
+        """Acknowledges this delivery and all before it in its session but those withheld. Of an old session: does nothing."""
+
+    def withhold(self, delivery: Delivery) -> None:
+        """Leaves this delivery, which is not acknowledged yet, out of every `ack`, until it is released."""
+
+    async def release(self, delivery: Delivery) -> None:
+        """Acknowledges a delivery that was withheld. Of an old session: does nothing."""
 
     async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
         """Puts dead letters of a delivery away, confirmed, before it is acknowledged.

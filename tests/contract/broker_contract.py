@@ -245,6 +245,45 @@ class BrokerContract:
         if subject.buried:
             assert await subject.buried() == [("a value that cannot be", b"three"), ("x" * 1000, b"one")]
 
+    async def test_what_is_withheld_is_acknowledged_only_when_it_is_released(self, subject: Subject) -> None:
+        await subject.subscriber.hold({0: 10})
+        publishing = await self.publish(subject, 0, [b"0", b"1", b"2", b"3", b"4"])
+        deliveries = await receive(subject.subscriber, 5)
+        for withheld in (1, 3):
+            subject.subscriber.withhold(deliveries[withheld])
+        await subject.subscriber.ack(deliveries[2])
+        await subject.subscriber.ack(deliveries[4])
+        if subject.waits_for_ack:
+            await until(publishing[4].done)
+            assert [task.done() for task in publishing] == [True, False, True, False, True]
+        await subject.subscriber.release(deliveries[1])
+        await publishing[1]
+        if subject.renew:
+            await subject.renew()
+            (again,) = await receive(subject.subscriber, 1)
+            assert again.body == b"3"
+            await subject.subscriber.release(deliveries[3])
+            await subject.subscriber.ack(again)
+            await subject.renew()
+            assert await subject.subscriber.receive(BRIEF) is None
+        else:
+            await subject.subscriber.release(deliveries[3])
+        await asyncio.gather(*publishing)
+
+    async def test_what_is_released_before_an_ack_has_reached_it_waits_for_that(self, subject: Subject) -> None:
+        await subject.subscriber.hold({0: 10})
+        publishing = await self.publish(subject, 0, [b"0", b"1"])
+        deliveries = await receive(subject.subscriber, 2)
+        subject.subscriber.withhold(deliveries[0])
+        await subject.subscriber.release(deliveries[0])
+        if subject.waits_for_ack:
+            assert not publishing[0].done()
+        await subject.subscriber.ack(deliveries[1])
+        await asyncio.gather(*publishing)
+        if subject.renew:
+            await subject.renew()
+            assert await subject.subscriber.receive(BRIEF) is None
+
     async def test_close_fails_what_is_pending_and_may_be_repeated(self, subject: Subject) -> None:
         publishing = await self.publish(subject, 1, [b"x"])
         await subject.publisher.close()

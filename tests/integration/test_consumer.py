@@ -22,7 +22,7 @@ from tracker_server.consumer.announcer import Announcer
 from tracker_server.consumer.batch import BatchLimits
 from tracker_server.consumer.consumer import Consumer
 from tracker_server.consumer.flusher import ConsumerStopped
-from tracker_server.errors import QueueFull, StoreUnavailable
+from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable
 from tracker_server.invalidation import Invalidator
 from tracker_server.model.records import Position
 from tracker_server.model.writes import Write
@@ -45,6 +45,8 @@ class ScriptedSubscriber:
         self.connected = True
         self.arrived: deque[Delivery] = deque()
         self.acked = 0
+        self.withheld: set[int] = set()
+        self.broker_takes = True
         self.buried: list[DeadLetter] = []
         self.held: dict[int, int] = {}
         self.dead_queue_full = False
@@ -62,6 +64,7 @@ class ScriptedSubscriber:
         """The channel closes: what was not acknowledged is gone from here."""
         self.session += 1
         self.arrived.clear()
+        self.withheld.clear()
 
     async def start(self) -> None:
         """Nothing to connect."""
@@ -81,11 +84,23 @@ class ScriptedSubscriber:
         if delivery.session == self.session:
             self.acked = max(self.acked, delivery.tag)
 
+    def withhold(self, delivery: Delivery) -> None:
+        """Remembered for the test."""
+        assert delivery.tag > self.acked
+        self.withheld.add(delivery.tag)
+
+    async def release(self, delivery: Delivery) -> None:
+        """Remembered for the test."""
+        if delivery.session == self.session:
+            self.withheld.remove(delivery.tag)
+
     async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
         """Remembered for the test."""
-        assert delivery.tag > self.acked, "buried before the acknowledgement"
+        assert delivery.tag > self.acked or delivery.tag in self.withheld, "buried before the acknowledgement"
         if self.dead_queue_full:
             raise QueueFull
+        if not self.broker_takes or delivery.session != self.session:
+            raise BrokerUnavailable("no connection for dead letters")
         self.buried.extend(letter for _, letter in letters)
 
     async def close(self) -> None:
@@ -310,6 +325,68 @@ async def test_a_full_dead_letter_queue_stops_the_consumer_before_it_acknowledge
     with pytest.raises(ConsumerStopped, match="dead-letter queue is full"):
         await consumer_of(subscriber, store).run(5.0)
     assert subscriber.acked == 0
+
+
+async def test_a_dead_letter_that_the_broker_does_not_take_holds_nothing_up_and_is_put_away_later(
+    store: FaultyStore,
+) -> None:
+    """Its message alone stays unacknowledged until then, however much is acknowledged after it."""
+    subscriber = ScriptedSubscriber()
+    subscriber.broker_takes = False
+    async with running(subscriber, store):
+        subscriber.put(good_write(1))
+        bad = subscriber.put(body=b"\xff")
+        await until(lambda: subscriber.acked == bad.tag)
+        later = subscriber.put(good_write(2))
+        worse = subscriber.put(body=b"\xfe")
+        await until(lambda: subscriber.acked == worse.tag)
+        assert later.tag < subscriber.acked
+        assert subscriber.withheld == {bad.tag, worse.tag}
+        assert not subscriber.buried
+        subscriber.broker_takes = True
+        await until(lambda: not subscriber.withheld)
+    assert [letter.body for letter in subscriber.buried] == [b"\xff", b"\xfe"]
+    assert steps_of(store) == [1, 2]
+
+
+async def test_a_stop_waits_for_no_dead_letter_that_the_broker_does_not_take(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.broker_takes = False
+    async with running(subscriber, store):
+        bad = subscriber.put(body=b"\xff")
+        await until(lambda: subscriber.acked == bad.tag)
+    assert subscriber.withheld == {bad.tag}, "to be delivered to the next consumer"
+    assert not subscriber.buried
+
+
+async def test_a_dead_letter_of_a_lost_session_is_put_away_when_its_message_comes_again(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.broker_takes = False
+    async with running(subscriber, store):
+        first = subscriber.put(body=b"\xff")
+        await until(lambda: subscriber.acked == first.tag)
+        subscriber.lose_session()
+        subscriber.broker_takes = True
+        again = subscriber.put(body=b"\xff", count=1)
+        await until(lambda: subscriber.acked == again.tag and not subscriber.withheld)
+    assert len(subscriber.buried) == 1
+
+
+async def test_a_dead_letter_queue_that_fills_up_while_letters_wait_stops_the_consumer(store: FaultyStore) -> None:
+    subscriber = ScriptedSubscriber()
+    subscriber.broker_takes = False
+    consumer = consumer_of(subscriber, store)
+    task = asyncio.create_task(consumer.run(5.0))
+    bad = subscriber.put(body=b"\xff")
+    await until(lambda: subscriber.acked == bad.tag)
+    subscriber.dead_queue_full = True
+    async with asyncio.timeout(10):
+        while not task.done():
+            subscriber.put(good_write(subscriber.acked + 1))
+            await asyncio.wait({task}, timeout=0.05)
+    with pytest.raises(ConsumerStopped, match="dead-letter queue is full"):
+        await task
+    assert subscriber.withheld == {bad.tag}
 
 
 async def test_a_stop_flushes_what_was_delivered(store: FaultyStore) -> None:

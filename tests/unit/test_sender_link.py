@@ -8,7 +8,7 @@ from tracker_client import errors
 from tracker_client.errors import TrackerError
 from tracker_client.journal.status import Connection
 from tracker_client.retry import FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS
-from tracker_client.sender.link import DEFECT_TRIES, REFUSED_PAUSE_SECONDS, Link, Verdict
+from tracker_client.sender.link import AWAITED_PAUSE_SECONDS, DEFECT_TRIES, REFUSED_PAUSE_SECONDS, Link, Verdict
 
 
 class _Clock:
@@ -121,3 +121,28 @@ def test_a_shorter_pause_does_not_replace_a_longer_one(link: Link) -> None:
     link.failed(_FULL, 1)
     link.failed(_UNAVAILABLE, 1)
     assert link.wait_seconds == pytest.approx(2.0)
+
+
+def test_while_somebody_waits_pauses_are_short_but_for_what_the_server_has_asked_for(link: Link, clock: _Clock) -> None:
+    for _ in range(8):
+        link.failed(_UNAVAILABLE, 1)
+        clock.now += link.wait_seconds
+    link.failed(_UNAVAILABLE, 1)
+    assert link.wait_seconds == pytest.approx(MAX_DELAY_SECONDS)
+    link.awaited = True
+    assert link.wait_seconds == pytest.approx(AWAITED_PAUSE_SECONDS)
+    clock.now += AWAITED_PAUSE_SECONDS
+    assert link.open
+    link.failed(_FULL, 1)
+    assert link.wait_seconds == pytest.approx(2.0)
+    clock.now += 2.0
+    link.failed(_UNAVAILABLE, 1)
+    assert link.wait_seconds == pytest.approx(AWAITED_PAUSE_SECONDS)
+    link.awaited = False
+    assert link.wait_seconds == pytest.approx(MAX_DELAY_SECONDS)
+
+
+def test_a_server_that_refuses_us_is_left_alone_even_while_somebody_waits(link: Link) -> None:
+    link.awaited = True
+    link.failed(errors.PermissionDenied("no", code="PERMISSION_DENIED"), 1)
+    assert link.wait_seconds == pytest.approx(REFUSED_PAUSE_SECONDS)

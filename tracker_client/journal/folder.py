@@ -2,6 +2,7 @@
 
 DIRECTORY/journals/RUN~WRITER/owner.lock    locked by the process that writes, for as long as it lives
 DIRECTORY/journals/RUN~WRITER/status        from the sender to the owner, see status.py
+DIRECTORY/journals/RUN~WRITER/awaited       there once its process waits for all of it to arrive
 DIRECTORY/journals/RUN~WRITER/000001.seg    the segments, in order
 DIRECTORY/refused/                          what a server can never take
 """
@@ -38,6 +39,11 @@ class JournalFolder:
     def status_path(self) -> Path:
         """The page from the sender to the owner."""
         return self.path / "status"
+
+    @property
+    def awaited_path(self) -> Path:
+        """Its process waits for all of it to arrive, once this is there."""
+        return self.path / "awaited"
 
     def segment_path(self, number: int) -> Path:
         """The file of the n-th segment, counted from 1."""

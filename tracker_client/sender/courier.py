@@ -55,9 +55,16 @@ class Courier:
     """The journals of a directory that are meant for one server."""
 
     def __init__(
-        self, directory: Path, endpoint: Endpoint, belongs: Callable[[Identity], bool], connect: Connect = Transport
+        self,
+        directory: Path,
+        endpoint: Endpoint,
+        belongs: Callable[[Identity], bool],
+        connect: Connect = Transport,
+        *,
+        awaited: bool = False,
     ) -> None:
-        """belongs: which journals to send, by whose they are. connect: how to reach the server."""
+        """belongs: which journals to send, by whose they are; connect: how to reach the server; awaited: whether somebody
+        waits for all of it to arrive, and not only where a journal says so."""
         self._directory = directory
         remove_debris(directory)
         self._transport = connect(endpoint)
@@ -65,6 +72,7 @@ class Courier:
         self._outboxes: dict[Path, Outbox] = {}
         self._ignored: set[Path] = set()
         self._link = Link(time.monotonic)
+        self._awaited = awaited
         self._bytes = 0
         self._calls = 0
         self._turns = 0
@@ -169,6 +177,7 @@ class Courier:
             elif path not in present:
                 outbox.close()
                 del self._outboxes[path]
+        self._link.awaited = self._awaited or any(outbox.awaited for outbox in self._outboxes.values())
         self.sweep()
 
     def _publish(self) -> None:

@@ -22,6 +22,9 @@ from tracker_client.retry import FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS, Retry, 
 
 REFUSED_PAUSE_SECONDS: Final = 15.0
 """Pause after a server has refused us as such. What is sent waits in the journal, and nothing is lost."""
+AWAITED_PAUSE_SECONDS: Final = 0.5
+"""Longest pause while somebody waits for what is left, unless the server has asked for a longer one. With those that grow, a
+server could be back for longer than anybody waits for it."""
 DEFECT_TRIES: Final = 5
 """A write that a server answers so many times with an error of its own is given up: others shall not wait for it."""
 _REFUSES_US: Final = (Unauthenticated, PermissionDenied, Unimplemented, NotFound)
@@ -45,7 +48,11 @@ class Link:
         self._clock = clock
         self._chance = chance
         self._failures = 0
+        self._failed_at = 0.0
         self._open_at = 0.0
+        self._asked_until = 0.0
+        self.awaited = False
+        """Whether somebody waits for what is left to arrive."""
         self.connection = Connection.UNKNOWN
         self.message = ""
         """What is wrong, for people; empty when nothing is."""
@@ -53,7 +60,7 @@ class Link:
     @property
     def open(self) -> bool:
         """Whether something may be sent just now."""
-        return self._clock() >= self._open_at
+        return self._clock() >= self._due
 
     @property
     def healthy(self) -> bool:
@@ -63,7 +70,7 @@ class Link:
     @property
     def wait_seconds(self) -> float:
         """Until something may be sent."""
-        return max(0.0, self._open_at - self._clock())
+        return max(0.0, self._due - self._clock())
 
     def succeeded(self) -> None:
         """A call was answered well."""
@@ -91,8 +98,16 @@ class Link:
         self._pause(min(FIRST_DELAY_SECONDS * 2.0**tries, MAX_DELAY_SECONDS), Connection.UNREACHABLE, error)
         return Verdict.AGAIN
 
+    @property
+    def _due(self) -> float:
+        if not self.awaited or self.connection is Connection.REFUSED:
+            return self._open_at
+        return max(self._asked_until, min(self._open_at, self._failed_at + AWAITED_PAUSE_SECONDS))
+
     def _pause(self, seconds: float, connection: Connection, error: TrackerError) -> None:
         self._failures = max(1, self._failures)
-        self._open_at = max(self._open_at, self._clock() + seconds)
+        self._failed_at = self._clock()
+        self._open_at = max(self._open_at, self._failed_at + seconds)
+        self._asked_until = max(self._asked_until, self._failed_at + (error.retry_after or 0.0))
         self.connection = connection
         self.message = str(error)

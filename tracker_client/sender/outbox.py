@@ -64,6 +64,8 @@ class Outbox:
         """Whether its process lives, as of the last look."""
         if not self.owned:
             self._ended_at = time.monotonic() - REPLAY_AFTER_SECONDS
+        self.awaited = False
+        """Whether its process waits for all of it to arrive, as of the last look."""
         self.drained = False
         """Whether everything was read, and nothing will be added."""
 
@@ -78,8 +80,9 @@ class Outbox:
         return self._ended_at is not None and time.monotonic() - self._ended_at >= REPLAY_AFTER_SECONDS
 
     def look(self) -> None:
-        """Looks whether its process lives."""
+        """Looks whether its process lives, and waits."""
         self.owned = self.folder.owned()
+        self.awaited = self.owned and self.folder.awaited_path.exists()
         if not self.owned and self._ended_at is None:
             self._ended_at = time.monotonic()
         self._put_aside()

@@ -139,6 +139,7 @@ def _sync_group(
         directory,
         to,
         lambda identity: identity.server == recorded and (target == recorded or identity in identities),
+        awaited=True,
     )
     try:
         courier.turn()

@@ -31,6 +31,7 @@ class MemoryBroker:
         self._arrived: deque[_Message] = deque()
         self._unacknowledged: dict[int, _Message] = {}
         self._acknowledged = 0
+        self._withheld: set[int] = set()
         self._receiver: asyncio.Future[None] | None = None
 
     @property
@@ -101,20 +102,26 @@ class MemoryBroker:
         return Delivery(message.partition, message.body, self._session_number, message.tag, 0)
 
     async def ack(self, delivery: Delivery) -> None:
-        """This delivery and all before it are stored: their publishers return."""
+        """This delivery and all before it but those withheld are stored: their publishers return."""
         if delivery.session != self._session_number:
             return
         for tag in range(self._acknowledged + 1, delivery.tag + 1):
-            message = self._unacknowledged.pop(tag)
-            self._messages -= 1
-            self._bytes -= len(message.body)
-            lane = self._lane(message.partition)
-            lane.under_way -= 1
-            self._refill(lane)
-            # Done already: its publisher was cancelled.
-            if not message.done.done():
-                message.done.set_result(tuple(message.refusals[index] for index in sorted(message.refusals)))
+            if tag not in self._withheld:
+                self._settle(self._unacknowledged.pop(tag))
         self._acknowledged = max(self._acknowledged, delivery.tag)
+
+    def withhold(self, delivery: Delivery) -> None:
+        """Leaves this delivery, which is not acknowledged yet, out of every `ack`, until it is released."""
+        if delivery.session == self._session_number:
+            self._withheld.add(delivery.tag)
+
+    async def release(self, delivery: Delivery) -> None:
+        """Acknowledges a delivery that was withheld. Of an old session: does nothing."""
+        if delivery.session == self._session_number and delivery.tag in self._withheld:
+            self._withheld.remove(delivery.tag)
+            # One that no `ack` has reached yet is acknowledged with the next.
+            if delivery.tag <= self._acknowledged:
+                self._settle(self._unacknowledged.pop(delivery.tag))
 
     async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
         """The publisher is told of the refusals; nothing else is kept.
@@ -138,6 +145,7 @@ class MemoryBroker:
         self._unacknowledged.clear()
         self._arrived.clear()
         self._partitions.clear()
+        self._withheld.clear()
         self._session_number += 1
         for message in under_way:
             if not message.done.done():
@@ -145,6 +153,16 @@ class MemoryBroker:
                 # Marks it as seen: a publisher that is cancelled in this very moment is no reason to complain.
                 message.done.exception()
         self._wake_receiver()
+
+    def _settle(self, message: _Message) -> None:
+        self._messages -= 1
+        self._bytes -= len(message.body)
+        lane = self._lane(message.partition)
+        lane.under_way -= 1
+        self._refill(lane)
+        # Done already: its publisher was cancelled.
+        if not message.done.done():
+            message.done.set_result(tuple(message.refusals[index] for index in sorted(message.refusals)))
 
     def _lane(self, partition: int) -> _Partition:
         lane = self._partitions.get(partition)

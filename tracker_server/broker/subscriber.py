@@ -40,6 +40,7 @@ class RabbitSubscriber:
         self._lost: ChannelClosed | None = None
         self._session_number = 0
         self._acknowledged = 0
+        self._withheld: set[int] = set()
         self._consumers_made = 0
         self._closed = False
         self._wanted: dict[int, int] = {}
@@ -105,11 +106,29 @@ class RabbitSubscriber:
         return self._arrived.popleft() if self._arrived else None
 
     async def ack(self, delivery: Delivery) -> None:
-        """Acknowledges this delivery and all before it in its session. Of an old session: does nothing."""
+        """Acknowledges this delivery and all before it in its session but those withheld. Of an old session: does nothing."""
         if self._is_present(delivery) and delivery.tag > self._acknowledged and self._channel is not None:
+            if any(tag <= delivery.tag for tag in self._withheld):
+                for tag in range(self._acknowledged + 1, delivery.tag + 1):
+                    if tag not in self._withheld:
+                        self._channel.ack(tag, multiple=False)
+            else:
+                self._channel.ack(delivery.tag)
             self._acknowledged = delivery.tag
-            self._channel.ack(delivery.tag)
             self._brake.acknowledged(delivery.tag)
+
+    def withhold(self, delivery: Delivery) -> None:
+        """Leaves this delivery, which is not acknowledged yet, out of every `ack`, until it is released."""
+        if self._is_present(delivery):
+            self._withheld.add(delivery.tag)
+
+    async def release(self, delivery: Delivery) -> None:
+        """Acknowledges a delivery that was withheld. Of an old session: does nothing."""
+        if self._is_present(delivery) and delivery.tag in self._withheld and self._channel is not None:
+            self._withheld.remove(delivery.tag)
+            # One that no `ack` has reached yet is acknowledged with the next.
+            if delivery.tag <= self._acknowledged:
+                self._channel.ack(delivery.tag, multiple=False)
 
     async def bury(self, delivery: Delivery, letters: Sequence[tuple[int, DeadLetter]]) -> None:
         """Puts dead letters of a delivery away, confirmed, before it is acknowledged.
@@ -149,6 +168,7 @@ class RabbitSubscriber:
         channel.raw.add_on_cancel_callback(self._on_cancelled)
         self._session_number += 1
         self._acknowledged = 0
+        self._withheld.clear()
         self._consuming = {}
         self._channel = channel
         self._connection = connection

@@ -13,6 +13,10 @@ from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.ledger import DeadWrite
 
 
+class SessionLost(Exception):
+    """The channel that a batch came on is gone: its messages will be delivered again."""
+
+
 class Reason(Enum):
     """Why a batch is flushed."""
 

@@ -12,9 +12,9 @@ import structlog
 
 from tracker_server import limits
 from tracker_server.consumer.announcer import Announcer
-from tracker_server.consumer.batch import Batch, BatchLimits, Reason
+from tracker_server.consumer.batch import Batch, BatchLimits, Reason, SessionLost
 from tracker_server.consumer.compactor import Compactor
-from tracker_server.consumer.flusher import ConsumerStopped, Flusher, SessionLost
+from tracker_server.consumer.flusher import ConsumerStopped, Flusher
 from tracker_server.consumer.purger import Purger
 from tracker_server.consumer.share import Share
 from tracker_server.errors import StoreUnavailable

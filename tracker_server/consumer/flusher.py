@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ import structlog
 
 from tracker_server import limits
 from tracker_server.consumer.announcer import Announcer, lowest_ended
-from tracker_server.consumer.batch import Batch, Letter, Origin, write_letter
+from tracker_server.consumer.batch import Batch, Letter, Origin, SessionLost, write_letter
+from tracker_server.consumer.burial import Burial
 from tracker_server.consumer.dead_limit import DeadLimit
 from tracker_server.consumer.refresher import Refresher
 from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable, TrackerError
@@ -27,6 +28,7 @@ from tracker_server.store.store import Store
 FIRST_WAIT_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 5.0
 _DROPPED_LOG_SECONDS = 1.0
+_DEAD_QUEUE_FULL = "the dead-letter queue is full: look at it with `tracker_server dead list`"
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
@@ -35,10 +37,6 @@ class ConsumerStopped(TrackerError):
     """The consumer stopped by itself, since going on would do harm."""
 
     reason = "CONSUMER_STOPPED"
-
-
-class SessionLost(Exception):
-    """The channel that a batch came on is gone: its messages will be delivered again."""
 
 
 class Flusher:
@@ -61,6 +59,7 @@ class Flusher:
         self._executor = executor
         self._limit = DeadLimit() if dead_limit else None
         self._refresher = Refresher(lambda run_id: self.call(store.refresh_totals, run_id))
+        self._burial = Burial(subscriber, self._mark_dead)
         self.healthy = True
         """Whether the database took the last flush."""
         self.points = 0
@@ -81,10 +80,14 @@ class Flusher:
         Tries for ever while the database is out of reach. Raises SessionLost when the channel went away, and
         ConsumerStopped when nearly everything is dead or the dead-letter queue is full.
         """
+        if self._burial.full is not None:
+            raise ConsumerStopped(_DEAD_QUEUE_FULL) from self._burial.full
         mark = await self._examine(batch)
         letters = list(batch.letters)
         scopes: set[str] = set()
-        for outcome in await self._patiently(batch, lambda: self._store_all(batch.writes, batch.origins, letters)):
+        for outcome in await self._patiently(
+            batch.session, lambda: self._store_all(batch.writes, batch.origins, letters)
+        ):
             scopes |= outcome.scopes
             self._note(outcome)
         if letters:
@@ -93,7 +96,7 @@ class Flusher:
         await self._invalidator.committed(scopes)
         await self._subscriber.ack(batch.deliveries[-1])
         if mark is not None:
-            await self._patiently(batch, lambda: self._store.forget_tries(mark))
+            await self._patiently(batch.session, lambda: self._store.forget_tries(mark))
 
     async def _examine(self, batch: Batch) -> str | None:
         """Notes in the database, before a suspect is touched, that it is tried, and buries it after too many tries.
@@ -104,7 +107,7 @@ class Flusher:
         if suspect is None:
             return None
         mark = hashlib.sha256(suspect.body).hexdigest()
-        tries = await self._patiently(batch, lambda: self._store.note_try(mark))
+        tries = await self._patiently(batch.session, lambda: self._store.note_try(mark))
         if tries > limits.MAX_TRIES_ALONE:
             batch.bury_suspect(f"{tries - 1} consumers died while they handled it alone")
         else:
@@ -118,6 +121,7 @@ class Flusher:
     async def close(self) -> None:
         """Waits for what runs in the background."""
         await self._refresher.close()
+        await self._burial.close()
 
     async def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Runs something that blocks, off the event loop."""
@@ -143,17 +147,18 @@ class Flusher:
             self._dropped_logged = now
             _log.warning("writes to purged runs dropped", writes=count, since_start=self.dropped)
 
-    async def _patiently(self, batch: Batch, work: Callable[[], Any]) -> Any:
-        """Calls work off the loop, again and again while the database is out of reach."""
+    async def _patiently(self, session: int, work: Callable[[], Any]) -> Any:
+        """Calls work off the loop, again and again while the database is out of reach and the session lasts."""
         wait = FIRST_WAIT_SECONDS
         while True:
             try:
                 result = await self.call(work)
             except StoreUnavailable as error:
                 if self.healthy:
-                    _log.warning("database out of reach; the batch waits", error=str(error), writes=len(batch.writes))
+                    _log.warning("database out of reach; what is to be written waits", error=str(error))
                 self.healthy = False
-                self._check_session(batch)
+                if session != self._subscriber.session:
+                    raise SessionLost from error
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, not a secret
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)
             else:
@@ -170,13 +175,13 @@ class Flusher:
         """
         lowest = lowest_ended(batch.writes)
         try:
-            await self._announcer.ended(lowest, lambda work: self._patiently(batch, work))
+            await self._announcer.ended(lowest, lambda work: self._patiently(batch.session, work))
         except BrokerUnavailable:
-            await self._patiently(batch, lambda: self._store.owe_events(lowest))
+            await self._patiently(batch.session, lambda: self._store.owe_events(lowest))
 
-    def _check_session(self, batch: Batch) -> None:
-        if batch.session != self._subscriber.session:
-            raise SessionLost
+    async def _mark_dead(self, session: int, dead: Sequence[DeadWrite]) -> None:
+        if dead:
+            await self._patiently(session, lambda: self._store.mark_dead(dead))
 
     def _store_all(self, writes: list[Write], origins: list[Origin], letters: list[Letter]) -> list[Outcome]:
         """Stores what can be stored; what cannot, write by write, becomes a letter. Blocks."""
@@ -198,21 +203,16 @@ class Flusher:
             )
 
     async def _bury(self, batch: Batch, letters: list[Letter]) -> None:
-        """Puts letters into the dead-letter queue, confirmed, and notes their numbers, before the acknowledgement."""
+        """Sees to it that letters come into the dead-letter queue, and their numbers into the database, before their
+        messages are acknowledged."""
         unique = {(letter.delivery.tag, letter.index): letter for letter in letters}
         for delivery in batch.deliveries:
-            own = [(letter.index, letter.letter) for (tag, _), letter in unique.items() if tag == delivery.tag]
+            own = [letter for (tag, _), letter in unique.items() if tag == delivery.tag]
             if own:
                 try:
-                    await self._subscriber.bury(delivery, own)
+                    await self._burial.bury(delivery, own)
                 except QueueFull as error:
-                    message = "the dead-letter queue is full: look at it with `tracker_server dead list`"
-                    raise ConsumerStopped(message) from error
-                except BrokerUnavailable as error:
-                    raise SessionLost from error
-        identities: list[DeadWrite] = [letter.identity for letter in unique.values() if letter.identity]
-        if identities:
-            await self._patiently(batch, lambda: self._store.mark_dead(identities))
+                    raise ConsumerStopped(_DEAD_QUEUE_FULL) from error
         self.dead += len(unique)
         for letter in unique.values():
             _log.error(

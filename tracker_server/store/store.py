@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, select, tuple_
@@ -49,6 +49,7 @@ from tracker_server.store.series_cache import RowChanged, SeriesCache
 from tracker_server.store.sqlite_bulk import SqliteBulk
 from tracker_server.store.tables import experiment_writers, meta, series, suspects, writers
 from tracker_server.store.totals_reader import renewed
+from tracker_server.store.turns import Turns
 from tracker_server.store.visible import explain, purged_runs, visible_runs
 
 
@@ -64,8 +65,10 @@ class Store:
         restore_ms: int,
         lease: Lease = DEFAULT_LEASE,
         lock: int | None = None,
+        turns: AbstractContextManager[None] | None = None,
     ) -> None:
-        """restore_ms: how long what was deleted can be restored, in milliseconds."""
+        """restore_ms: how long what was deleted can be restored, in milliseconds; turns: in which one transaction after
+        the other writes, where there is one connection for all."""
         self._writer = writer
         self._reader = reader
         self._bulk = bulk
@@ -75,6 +78,7 @@ class Store:
         """How long what was deleted can be restored, in milliseconds."""
         self._leases = LeaseRules(partitions, lease)
         self._lock = lock
+        self._turns = turns or nullcontext()
         self._series = SeriesCache()
         self.purging = Purging(self._locked, self._snapshot, bulk, partitions)
         self.retention = Retention(self._locked, self._snapshot, self._apply, bulk, partitions)
@@ -104,7 +108,7 @@ class Store:
 
     def note_try(self, mark: str) -> int:
         """Notes that a message is about to be handled alone; returns how often that has begun, this time included."""
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             self._bulk.insert_missing(connection, suspects, [{"message_hash": mark, "tries": 0}])
             found = suspects.c.message_hash == mark
             connection.execute(suspects.update().where(found).values(tries=suspects.c.tries + 1))
@@ -112,7 +116,7 @@ class Store:
 
     def forget_tries(self, mark: str) -> None:
         """Notes that a message was handled and nobody died."""
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             connection.execute(suspects.delete().where(suspects.c.message_hash == mark))
 
     def refresh_totals(self, run_id: str) -> bool:
@@ -147,7 +151,7 @@ class Store:
 
     def owe_events(self, lowest: Mapping[str, int]) -> None:
         """Notes that the ends of these runs' attempts, from the given number on, are still to be told of."""
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             owe(connection, self._bulk, lowest)
 
     def owed_events(self, limit: int) -> tuple[list[str], Mapping[str, int]]:
@@ -157,7 +161,7 @@ class Store:
 
     def forgive_events(self, ids: Collection[str]) -> None:
         """Notes that these have been told of."""
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             forgive(connection, ids)
 
     # ------------------------------------------------------------ compaction
@@ -174,7 +178,7 @@ class Store:
         merged with what comes later. `finish`: nothing more is expected, so all of it goes among the large ones.
         Call it until no part was taken, each time with what is `pending` of the last one.
         """
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             if not self._bulk.begin_compaction(connection, run_id):
                 return NOTHING_COMPACTED
             return compact(connection, self._bulk, run_id, pending, finish=finish, many=many)
@@ -299,8 +303,13 @@ class Store:
 
     @contextmanager
     def _locked(self, partitions: Collection[int]) -> Iterator[Connection]:
-        with guard(), self._writer.begin() as connection:
+        with self._writing() as connection:
             self._bulk.lock_partitions(connection, sorted(partitions))
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with guard(), self._turns, self._writer.begin() as connection:
             yield connection
 
     @contextmanager
@@ -342,7 +351,10 @@ def _open_sqlite(path: Path, settings: Settings) -> Store:
     lock = lock_file(path)
     readers = sqlite_readers(path, connections=settings.database_connections)
     lease = Lease(settings.lease_seconds)
-    store = Store(sqlite_writer(path), readers, SqliteBulk(), settings.partitions, settings.restore_ms, lease, lock)
+    writer = sqlite_writer(path)
+    store = Store(
+        writer, readers, SqliteBulk(), settings.partitions, settings.restore_ms, lease, lock=lock, turns=Turns()
+    )
     try:
         store.migrate()
     except BaseException:
