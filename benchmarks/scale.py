@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from tests.e2e.processes import ROOT
 from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as messages
 from tracker_client import AsyncTrackerClient, TrackerClient
+from tracker_client.config import to_config
 
 _CALLERS = 32
 _TIMES = 5
+_PAGE = 100
 _MIB = 1024 * 1024
 
 
@@ -34,17 +37,31 @@ class ExperimentReads:
     summary_seconds: float
     """GetSummary, past the cache."""
     list_seconds: float
-    """A page of 100 runs."""
+    """A page of 100 runs, newest first."""
+    ordered_seconds: float
+    """One in the order of a metric."""
+    found_seconds: float
+    """One with conditions on a metric, on the config and on tags, in the order of another metric."""
 
 
 def large_experiment(form: Form, runs: int, metrics: int) -> ExperimentReads:
-    """Makes an experiment and reads it."""
+    """Makes an experiment and reads it, past the cache. Each page is held against what it must have."""
     experiment_id = f"bench-large-{uuid.uuid4().hex[:8]}"
     command = [sys.executable, "-m", "benchmarks.scale", form.address, experiment_id, str(runs), str(metrics)]
     environment = form.deployment.environment
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    summaries, lists = [], []
+    summaries: list[float] = []
+    lists: dict[str, list[float]] = {}
+    pages = {
+        "newest": ("", "", None),
+        "ordered": ("", 'metrics."metric/3".last desc', range(runs - 1, -1, -1)),
+        "found": (
+            'metrics."metric/1".last >= 1.25 AND config.model.depth >= 4 AND tags:baseline',
+            'metrics."metric/3".last',
+            [n for n in range(runs) if n >= runs / 4 and _depth(n) >= 4 and _is_baseline(n)],
+        ),
+    }
     with TrackerClient(form.address, timeout=60) as client:
         change = messages.ExperimentChanges(notes="read past the cache")
         request = messages.UpdateExperimentRequest(experiment_id=experiment_id, changes=change)
@@ -58,11 +75,16 @@ def large_experiment(form: Form, runs: int, metrics: int) -> ExperimentReads:
             began = time.perf_counter()
             client.get_summary(experiment_id, write_tokens=[token])
             summaries.append(time.perf_counter() - began)
-            began = time.perf_counter()
-            page = client.list_runs(experiment_id, page_size=100)
-            assert len([next(page) for _ in range(100)]) == 100
-            lists.append(time.perf_counter() - began)
-    return ExperimentReads(statistics.median(summaries), statistics.median(lists))
+            for name, (condition, order, wanted) in pages.items():
+                began = time.perf_counter()
+                page = client.list_runs(
+                    experiment_id, filter=condition, order_by=order, page_size=_PAGE, write_tokens=[token]
+                )
+                ids = [run.run_id for run in itertools.islice(page, _PAGE)]
+                lists.setdefault(name, []).append(time.perf_counter() - began)
+                assert len(ids) == min(_PAGE, runs if wanted is None else len(wanted))
+                assert wanted is None or ids == [f"{experiment_id}-{number}" for number in wanted[:_PAGE]]
+    return ExperimentReads(statistics.median(summaries), *(statistics.median(lists[name]) for name in pages))
 
 
 def growth(form: Form, stored: int, points: int) -> tuple[float, float]:
@@ -96,6 +118,16 @@ def server_mib(form: Form) -> float:
     return psutil.Process(form.deployment.server.pid).memory_info().rss / _MIB
 
 
+def _depth(number: int) -> int:
+    """Of a run's model."""
+    return number % 8
+
+
+def _is_baseline(number: int) -> bool:
+    """Whether a run has the tag."""
+    return number % 3 == 0
+
+
 async def _make(address: str, experiment_id: str, runs: int, metrics: int) -> None:
     numbers = iter(range(runs))
     async with AsyncTrackerClient(address) as client:
@@ -103,7 +135,14 @@ async def _make(address: str, experiment_id: str, runs: int, metrics: int) -> No
         async def caller() -> None:
             for number in numbers:
                 run_id = f"{experiment_id}-{number}"
-                await client.start_run(messages.StartRunRequest(run_id=run_id, experiment_id=experiment_id))
+                await client.start_run(
+                    messages.StartRunRequest(
+                        run_id=run_id,
+                        experiment_id=experiment_id,
+                        config=to_config({"model": {"depth": _depth(number)}, "lr": 1 / (number + 1)}),
+                        tags=["baseline"] if _is_baseline(number) else [],
+                    )
+                )
                 # Half of the metrics are the same in all runs, as settings are, and half are different in each.
                 columns = [
                     data.MetricColumn(name=f"metric/{metric}", values=[metric + (metric % 2) * number / runs])

@@ -35,7 +35,8 @@ def migrated_url(server: PostgreSQL) -> str:
         store = open_store(settings_for(url), "migration")
         try:
             store.migrate()
-            # A sync for each of thousands of small flushes would be most of the time; nobody kills this server.
+            # A sync for each of thousands of small flushes would be most of the time; nobody kills this server. Where
+            # PostgreSQL is killed (tests/e2e/test_outages.py), commits wait for the disk, and a lost one is noticed.
             execute(store, f"ALTER DATABASE {_DATABASE} SET synchronous_commit = off")
         finally:
             store.close()

@@ -25,8 +25,8 @@ from tracker_server.store.point_reader import StepRange
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_settings = settings(max_examples=45, suppress_health_check=list(HealthCheck))
-_brief = settings(_settings, max_examples=20)
+_settings = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+_brief = settings(_settings, max_examples=25)
 
 
 @pytest.fixture(scope="module", autouse=True)

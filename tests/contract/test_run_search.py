@@ -239,7 +239,7 @@ _filters = st.recursive(
 def test_a_filter_finds_what_a_naive_reading_finds(name: str, request: pytest.FixtureRequest) -> None:
     store: Store = request.getfixturevalue(name)
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_filters)
     def holds(text: str) -> None:
         condition = condition_of(text)
@@ -262,7 +262,7 @@ _orders = st.lists(
 def test_an_order_is_that_of_a_naive_reading_in_pages_of_any_size(name: str, request: pytest.FixtureRequest) -> None:
     store: Store = request.getfixturevalue(name)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_orders, st.integers(1, 70), st.integers(0, 70))
     def holds(text: str, size: int, begin: int) -> None:
         order = order_of(text)

@@ -23,8 +23,8 @@ from tracker_server.model.writes import LogPoints, Write
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_thorough = settings(max_examples=80, suppress_health_check=list(HealthCheck))
-_brief = settings(_thorough, max_examples=30)
+_thorough = settings(max_examples=100, suppress_health_check=list(HealthCheck))
+_brief = settings(_thorough, max_examples=35)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,11 @@ class ApiKeys:
         # Of digests the comparison takes equally long however long the key is, and a dump of memory holds no key.
         self._digests = [_digest(key) for key in keys]
 
+    @property
+    def wanted(self) -> bool:
+        """Whether calls need one."""
+        return bool(self._digests)
+
     def check(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
         """Looks for `authorization: Bearer <key>` among a call's metadata. Raises Unauthenticated or InvalidApiKey."""
         if not self._digests:
