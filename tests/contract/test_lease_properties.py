@@ -23,8 +23,8 @@ from tracker_server.partitions import partition_of
 from tracker_server.store.store import Store, open_store
 
 _numbers = itertools.count()
-_thorough = settings(max_examples=15, suppress_health_check=list(HealthCheck))
-_brief = settings(_thorough, max_examples=8)
+_thorough = settings(max_examples=12, suppress_health_check=list(HealthCheck))
+_brief = settings(_thorough, max_examples=6)
 RUNS = 4
 
 
