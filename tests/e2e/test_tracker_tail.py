@@ -85,6 +85,19 @@ def test_tail_ends_with_what_arrives_after_the_end(tracked: Tracked) -> None:
     assert f"run {run_id}: completed. Everything that was sent has arrived." in err
 
 
+def test_tail_of_a_run_whose_experiment_is_deleted_ends_and_says_so(tracked: Tracked) -> None:
+    run_id, experiment_id = f"gone-{uuid.uuid4().hex[:8]}", f"gone-{uuid.uuid4().hex[:8]}"
+    with TrackerClient(tracked.address) as client:
+        client.start_run(messages.StartRunRequest(run_id=run_id, experiment_id=experiment_id))
+        command = [COMMAND, "tail", run_id, "--interval", "0.1"]
+        with subprocess.Popen(command, env=environment(tracked.address), stdout=-1, stderr=-1, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("metric\t")
+            client.delete_experiment(messages.DeleteExperimentRequest(experiment_id=experiment_id))
+            _, err = process.communicate(timeout=15)
+    assert (process.returncode, "was deleted; UndeleteExperiment restores it" in err) == (1, True)
+
+
 def test_tail_outlives_a_server_that_is_away(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path / "tracker").start()
     try:

@@ -46,15 +46,16 @@ def test_a_terminal_gets_a_line_with_the_last_values_and_nothing_that_controls_i
 
 
 @pytest.mark.parametrize(
-    ("run", "word"),
+    ("update", "word"),
     [
-        (Run(run_id="r", status=RUN_STATUS_RUNNING), ""),
-        (Run(run_id="r", status=RUN_STATUS_RUNNING, deleted_at=MOMENT), "deleted"),
-        (Run(run_id="r", deleted_at=MOMENT), "purged"),
+        (RunUpdate(run=Run(run_id="r", status=RUN_STATUS_RUNNING)), ""),
+        (RunUpdate(run=Run(run_id="r", status=RUN_STATUS_RUNNING, deleted_at=MOMENT)), "deleted"),
+        (RunUpdate(run=Run(run_id="r", status=RUN_STATUS_RUNNING), experiment_deleted_at=MOMENT), "deleted"),
+        (RunUpdate(run=Run(run_id="r", deleted_at=MOMENT)), "purged"),
     ],
 )
-def test_what_is_out_of_sight_is_said_so(run: Run, word: str) -> None:
-    assert hidden(RunUpdate(run=run)) == word
+def test_what_is_out_of_sight_is_said_so(update: RunUpdate, word: str) -> None:
+    assert hidden(update) == word
 
 
 def test_who_meets_the_conditions_is_looked_up_a_few_at_a_time() -> None:

@@ -81,7 +81,7 @@ def hidden(update: RunUpdate) -> str:
     if update.run.HasField("deleted_at"):
         # Of a purged one that is all there is.
         return "deleted" if update.run.status else "purged"
-    return ""
+    return "deleted" if update.HasField("experiment_deleted_at") else ""
 
 
 def last_step(metrics: Iterable[MetricSummary]) -> int | None:

@@ -227,6 +227,8 @@ class RunChange:
     """Sorted by name, as many as were asked for."""
     revision: int
     purged: bool
+    experiment_deleted_ms: int | None = None
+    """When its experiment was deleted; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
