@@ -1118,12 +1118,13 @@ class Completeness(google.protobuf.message.Message):
     complete: builtins.bool
     """True when every writer has closed itself and none has a missing or refused sequence. Of a run whose writes all came
     without a writer_id nobody has said what there is to come: true when its newest attempt has ended and none of them
-    was refused.
+    was refused. The same goes for a writer_id that only changes from outside name (StopRun, DeleteRun, UndeleteRun,
+    UpdateRun without an attempt): it is not waited for.
     """
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterState]:
-        """One per writer that sent its own writer_id, and the server's own where writes without one were refused; sorted. At
-        most 1,000 are listed, first of all those because of which it is not complete.
+        """One per writer that sent its own writer_id, but for those of changes from outside; of those, and of the server's own,
+        such as have refused writes; sorted. At most 1,000 are listed, first of all those because of which it is not complete.
         """
 
     def __init__(
