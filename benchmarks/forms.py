@@ -43,7 +43,11 @@ def full() -> Iterator[Form]:
         servers = (rabbitmq, redis, postgresql)
         start_all(*servers)
         deployment = Deployment(
-            directory / "tracker", broker_url=rabbitmq.url, cache_url=redis.url, database_url=postgresql.url
+            directory / "tracker",
+            broker_url=rabbitmq.url,
+            cache_url=redis.url,
+            database_url=postgresql.url,
+            share_port="true",
         )
         try:
             names = {"RabbitMQ": rabbitmq, "Redis": redis, "PostgreSQL": postgresql}

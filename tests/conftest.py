@@ -25,9 +25,11 @@ from tracker_server.broker.topology import SETTLED
 # Read when grpc is first imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-# A busy machine takes longer for an example than Hypothesis would allow it.
-settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy machine")
+# Hypothesis allows an example 200 ms by the clock on the wall, and its making a second or so. Both bound the machine, and
+# no promise of the tracker: examples here flush to databases, and their process may have to wait for its turn. Where
+# something has to be quick, its own test says how quick. How many examples there are is not touched by this.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 _redis_numbers = itertools.cycle(range(1, 16))
 

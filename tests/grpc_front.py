@@ -88,6 +88,8 @@ class Front:
         listen: str = "127.0.0.1:0",
         api_keys: Iterable[str] = (),
         credentials: grpc.ServerCredentials | None = None,
+        *,
+        share_port: bool = False,
     ) -> None:
         self.publisher = FakePublisher()
         self.reads = FakeReads()
@@ -98,6 +100,7 @@ class Front:
         identity = Identity()
         self.server = GrpcServer(
             listen=listen,
+            share_port=share_port,
             servicer=Servicer(
                 ingest=self.ingest,
                 identity=identity,
@@ -116,9 +119,9 @@ class Front:
     async def start(self) -> None:
         self.address = await self.server.start()
 
-    def channel(self) -> grpc.aio.Channel:
-        options = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
-        return grpc.aio.insecure_channel(self.address, options=options)
+    def channel(self, *options: tuple[str, int]) -> grpc.aio.Channel:
+        unlimited = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+        return grpc.aio.insecure_channel(self.address, options=(*unlimited, *options))
 
 
 @asynccontextmanager

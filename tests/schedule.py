@@ -11,6 +11,7 @@ ONE_BY_ONE = frozenset(
         "tests/e2e/test_visibility.py",
         "tests/e2e/training/test_footprint.py",
         "tests/e2e/training/test_outages.py",
+        "tests/e2e/training/test_signals.py",
         "tests/integration/test_redis_outages.py",
         "tests/integration/test_services_client_outages.py",
         "tests/unit/test_captures.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import grpc
@@ -38,14 +39,19 @@ def open_channel(to: Endpoint, *, own_connection: bool = False) -> grpc.Channel:
 
     own_connection: not one that it shares with other channels of this process, and with it the pause before it is made anew.
     """
-    options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)) if own_connection else CHANNEL_OPTIONS
+    options = _options(own_connection=own_connection)
     if to.tls:
         return grpc.secure_channel(to.target, grpc.ssl_channel_credentials(), options)
     return grpc.insecure_channel(to.target, options)
 
 
-def open_aio_channel(to: Endpoint) -> grpc.aio.Channel:
+def open_aio_channel(to: Endpoint, *, own_connection: bool = False) -> grpc.aio.Channel:
     """The same for asyncio; to be called on the loop that uses it."""
+    options = _options(own_connection=own_connection)
     if to.tls:
-        return grpc.aio.secure_channel(to.target, grpc.ssl_channel_credentials(), CHANNEL_OPTIONS)
-    return grpc.aio.insecure_channel(to.target, CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(to.target, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(to.target, options)
+
+
+def _options(*, own_connection: bool) -> Sequence[tuple[str, int]]:
+    return (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)) if own_connection else CHANNEL_OPTIONS

@@ -65,6 +65,7 @@ def init(
     is reported once, and training goes on.
     """
     reporter = Reporter(_tried(lambda: OnError(on_error), OnError.WARN, Reporter(OnError.WARN)))
+    begun: Run | None = None
     try:
         settings = with_overrides(
             load_settings(bad=reporter.mistake_is),
@@ -87,15 +88,19 @@ def init(
             settings, named or new_run_id(), _attempt(settings, named, place, shared, reporter), reporter
         )
         run = Run(journal, reporter, experiment=experiment, leads=not shared or place.rank == 0)
+        # Before anything is kept of it: whatever ends this process from now on also ends the run.
+        exits.add(run)
+        begun = run
         if run.leads:
             _send_start(run, journal, _Given(config, name, tags, notes, metadata, group, parent), reporter)
         if rewind_to is not None:
             run.rewind(rewind_to)
         if shared:
             _leave_completed(run, journal, place)
-        exits.add(run)
         start_captures(run, journal, capture, place, system_seconds, reporter)
     except Exception as error:
+        if begun is not None:
+            exits.remove(begun)
         if reporter.raises and isinstance(error, ValueError | TypeError):
             raise
         reporter.warn(f"init failed, and nothing of this run is kept: {describe(error)}")

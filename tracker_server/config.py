@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
 
     listen: str = Field("127.0.0.1:50051", description="Address of the gRPC server; port 0 picks a free one.")
+    share_port: bool = Field(
+        False, description="Whether other servers of this machine may listen on the same port; all must say so."
+    )
     api_keys: str = Field(
         "", repr=False, description="Keys of which a caller must send one, separated by commas; empty: open to all."
     )

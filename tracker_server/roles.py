@@ -147,6 +147,7 @@ async def _serving(parts: Parts, ready: Ready, grace_seconds: float) -> AsyncIte
         )
         server = GrpcServer(
             listen=settings.listen,
+            share_port=settings.share_port,
             servicer=servicer,
             ingest=ingest,
             reads_answered=lambda: reads.answered,

@@ -9,10 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tests.contract.reference import settled
+from tests.contract.store_leases import END, LEASE, marker
+from tests.contract.store_writes import DAY, T
 from tracker_server.model.writes import UpdateExperiment, Write
+from tracker_server.partitions import partition_of
 from tracker_server.store.ledger import DeadWrite
 from tracker_server.store.store import Store
 
+JUDGED_MS: Final = T + DAY
+"""When the server sent its last marker behind which leases are judged."""
+EXPIRED_BEFORE: Final = JUDGED_MS - END
+"""Attempts without a sign of life since then are lost once they are judged."""
 Beside: TypeAlias = Callable[[Store, Sequence[str], random.Random], object]
 """What may happen between two flushes, given the runs."""
 
@@ -42,8 +49,20 @@ def compact(store: Store, runs: Sequence[str], source: random.Random) -> None:
     store.compact(source.choice(runs), finish=source.random() < 0.3, many=source.choice([2, 3, 5]))
 
 
-BESIDE: Final[Sequence[tuple[Beside, float]]] = ((refresh, 0.2), (compact, 0.2))
-"""What consumers do beside the flushes, and how often. Judging leases belongs here too."""
+def judge(store: Store, runs: Sequence[str], source: random.Random) -> None:
+    """Judges the leases of some of the runs, a day after all that the tests' writes say but for the end of all time."""
+    judge_all(store, source.sample(runs, source.randint(1, len(runs))))
+
+
+BESIDE: Final[Sequence[tuple[Beside, float]]] = ((refresh, 0.2), (compact, 0.2), (judge, 0.1))
+"""What consumers do beside the flushes, and how often."""
+
+
+def judge_all(store: Store, runs: Sequence[str]) -> None:
+    """Judges the leases of these runs, and of whatever shares their partitions."""
+    of_each = {partition_of(run, store.partitions): run for run in runs}
+    moments = [*range(JUDGED_MS - END - 1, JUDGED_MS, LEASE.gap_ms), JUDGED_MS]
+    store.flush([marker(store, at, run=run) for run in of_each.values() for at in moments])
 
 
 def refresh_all(store: Store, runs: Sequence[str]) -> bool:
@@ -65,7 +84,10 @@ def deliver(
     beside: Sequence[tuple[Beside, float]] = BESIDE,
     sizes: Sequence[int] = (1, 1, 2, 3, 5, 20),
 ) -> Delivered:
-    """Delivers every write at least once; only what was buried and never replayed is missing afterwards."""
+    """Delivers every write at least once; only what was buried and never replayed is missing afterwards.
+
+    In the end all leases are judged: without that, who is lost would depend on what was judged when.
+    """
     delivered = Delivered()
     order = [*writes, *(write for write in writes if source.random() < 0.3)]
     if shuffled:
@@ -92,6 +114,7 @@ def deliver(
         for happens, how_often in beside:
             if source.random() < how_often:
                 happens(store, runs, source)
+    judge_all(store, runs)
     return delivered
 
 

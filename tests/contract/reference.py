@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any
@@ -42,6 +43,10 @@ RUN_FIELDS: dict[str, Any] = {
 YEAR_1 = -62_135_596_800_000
 ABOVE_ALL_ATTEMPTS = 2**63 - 1
 LAST_STEP = 2**63 - 1
+LEASE_MS = 120_000
+NEVER_SEEN = "never seen alive: it was sent afterwards, and no end with it"
+NOT_LISTED = {"final_metrics", "accepted"}
+"""What `attempt_state` tells and no list of attempts does."""
 Key = tuple[int, int, str, int]
 Points = list[dict[str, Any]]
 
@@ -62,9 +67,17 @@ def settled(before: list[Write], batch: Iterable[Write]) -> list[Write]:
 
 
 def expected_state(
-    writes: Iterable[Write], runs: Iterable[str], experiments: Iterable[str], dead: Iterable[DeadWrite] = ()
+    writes: Iterable[Write],
+    runs: Iterable[str],
+    experiments: Iterable[str],
+    dead: Iterable[DeadWrite] = (),
+    expired_before: int | None = None,
 ) -> dict[str, Any]:
-    """The state after these writes, in whatever order and however often they came; dead: those that were buried."""
+    """The state after these writes, in whatever order and however often they came.
+
+    dead: those that were buried. expired_before: attempts without a sign of life since then have outlived their leases;
+    None: nobody judges.
+    """
     unique = {identity(write): write for write in writes}.values()
     of_runs: dict[str, list[Write]] = defaultdict(list)
     of_experiments: dict[str, list[Write]] = defaultdict(list)
@@ -73,7 +86,7 @@ def expected_state(
     buried: dict[str, list[DeadWrite]] = defaultdict(list)
     for one in dead:
         buried[one.scope_id].append(one)
-    told = {run: run_state(of_runs[run], buried[run]) if of_runs[run] else None for run in sorted(runs)}
+    told = {run: run_state(of_runs[run], buried[run], expired_before) if of_runs[run] else None for run in sorted(runs)}
     named: dict[str, list[int]] = defaultdict(list)
     for write in unique:
         if isinstance(write.body, UpdateExperiment):
@@ -96,11 +109,16 @@ def identity(write: Write) -> object:
     return (write.scope_id, write.writer_id, write.attempt, write.accepted_ms, write.replay, repr(write.body))
 
 
-def run_state(writes: list[Write], buried: list[DeadWrite]) -> dict[str, Any]:
+def run_state(writes: list[Write], buried: list[DeadWrite], expired_before: int | None) -> dict[str, Any]:
     """A run from all that was written to it."""
     # Changes from outside show nothing of a run's life; a run of which nothing else is known has attempt 0.
     own = [write for write in writes if not from_outside(write)] or writes
     attempts = {number: attempt_state([w for w in own if w.attempt == number]) for number in numbers(own)}
+    logged, cuts = all_points(writes), rewinds(writes)
+    if expired_before is not None and not from_outside(own[0]):
+        for number, attempt in attempts.items():
+            times = [one["time"] for points in logged.values() for one in points if one["attempt"] == number]
+            lose(attempt, expired_before, times)
     newest = attempts[max(attempts)]
     first: dict[str, tuple[int, str, int]] = {}
     for write in writes:
@@ -111,7 +129,6 @@ def run_state(writes: list[Write], buried: list[DeadWrite]) -> dict[str, Any]:
     fields, maps = changes(writes, dict(RUN_FIELDS))
     stops = [w for w in writes if isinstance(w.body, UpdateRun) and "stop_requested" in w.body.fields]
     asked = max(stops, key=order, default=None)
-    logged, cuts = all_points(writes), rewinds(writes)
     # A metric without live points is not listed.
     series = {name: found for name, points in logged.items() if (found := live(points, cuts))}
     finals = newest["final_metrics"]
@@ -134,11 +151,11 @@ def run_state(writes: list[Write], buried: list[DeadWrite]) -> dict[str, Any]:
             "stop_ms": stated(asked) if asked is not None and fields["stop_requested"] else None,
             "heard_ms": min(write.accepted_ms for write in own if write.attempt == max(attempts)),
             "reason": newest["reason"],
-            "lost_ms": None,
+            "lost_ms": newest["lost_ms"],
             "points_dropped_ms": None,
         },
         "attempts": [
-            {"attempt": number, **{name: value for name, value in attempts[number].items() if name != "final_metrics"}}
+            {"attempt": number, **{name: value for name, value in attempts[number].items() if name not in NOT_LISTED}}
             for number in sorted(attempts)
         ],
         "metrics": {name: totals(series.get(name, [])) | {"final": repr(finals.get(name))} for name in names},
@@ -185,7 +202,22 @@ def attempt_state(writes: list[Write]) -> dict[str, Any]:
         "rewound_from_step": min(rewound, default=None),
         "last_seen_ms": max(seen, default=YEAR_1),
         "final_metrics": finals,
+        "accepted": [write.accepted_ms for write in writes],
     }
+
+
+def lose(attempt: dict[str, Any], expired_before: int, times: list[int]) -> None:
+    """Changes what is told of an attempt that has outlived its lease; times: those of its points."""
+    seen, accepted = attempt["last_seen_ms"], attempt["accepted"]
+    if attempt["ended_ms"] is not None or (min(accepted) if seen == YEAR_1 else seen) >= expired_before:
+        return
+    attempt["status"] = 6
+    if seen == YEAR_1:
+        attempt["reason"], attempt["lost_ms"] = NEVER_SEEN, max(times, default=attempt["started_ms"])
+    else:
+        moment = datetime.fromtimestamp(seen / 1000, UTC)
+        attempt["reason"] = f"no sign of life since {moment:%Y-%m-%dT%H:%M:%SZ}"
+        attempt["lost_ms"] = seen + LEASE_MS
 
 
 def stated(write: Write) -> int:

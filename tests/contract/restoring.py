@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from tests.contract.reference import expected_state
-from tests.contract.store_state import read_run
-from tracker_server.errors import ExperimentNotFound
+from tracker_server.errors import ExperimentNotFound, RunNotFound
 from tracker_server.limits import MAX_TIME_MS
 from tracker_server.model.writes import UpdateExperiment, UpdateRun, Write
 from tracker_server.store.ledger import DeadWrite
@@ -18,16 +17,21 @@ _RESTORER = "ÿ-restorer-00000000"
 
 
 def restored(
-    store: Store, applied: Iterable[Write], runs: Iterable[str], experiments: Iterable[str], dead: Iterable[DeadWrite]
+    store: Store,
+    applied: Iterable[Write],
+    runs: Iterable[str],
+    experiments: Iterable[str],
+    dead: Iterable[DeadWrite],
+    expired_before: int | None = None,
 ) -> dict[str, Any]:
     """Sees what is hidden after these writes, restores it, and returns the state that is expected then."""
     applied, runs, experiments, dead = list(applied), list(runs), list(experiments), list(dead)
-    expected = expected_state(applied, runs, experiments, dead)
+    expected = expected_state(applied, runs, experiments, dead, expired_before)
     check_hidden(store, expected)
     last = restorations(expected)
     if last:
         store.flush(last)
-    return expected_state([*applied, *last], runs, experiments, dead)
+    return expected_state([*applied, *last], runs, experiments, dead, expired_before)
 
 
 def check_hidden(store: Store, expected: Mapping[str, Any]) -> None:
@@ -36,7 +40,11 @@ def check_hidden(store: Store, expected: Mapping[str, Any]) -> None:
     shown = set()
     for run_id, state in expected["runs"].items():
         hidden = state is None or _is_deleted(state["run"]) or state["run"]["experiment_id"] in gone
-        assert (read_run(store, run_id) is None) is hidden
+        if hidden:
+            with pytest.raises(RunNotFound):
+                store.read_run(run_id, "", 1)
+        else:
+            assert store.read_run(run_id, "", 1).run.run_id == run_id
         if not hidden:
             shown.add(run_id)
     for name, state in expected["experiments"].items():

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from sqlalchemy import text
@@ -29,7 +31,8 @@ def migrated_url(server: PostgreSQL) -> str:
         store = open_store(settings_for(url), "migration")
         try:
             store.migrate()
-            # A sync for each of thousands of small flushes would be most of the time; nobody kills this server.
+            # A sync for each of thousands of small flushes would be most of the time; nobody kills this server. Where
+            # PostgreSQL is killed (tests/e2e/test_outages.py), commits wait for the disk, and a lost one is noticed.
             execute(store, f"ALTER DATABASE {_DATABASE} SET synchronous_commit = off")
         finally:
             store.close()
@@ -38,13 +41,38 @@ def migrated_url(server: PostgreSQL) -> str:
 
 
 @contextmanager
-def sqlite_store(directory: Path) -> Iterator[Store]:
-    """A new file."""
+def sqlite_store(directory: Path, *, synced: bool = True) -> Iterator[Store]:
+    """The file in this directory; where there is none, a new one.
+
+    synced: as in use. Without, a power cut would lose what was flushed: where nobody tests for that, syncs of thousands
+    of small flushes would be most of the time.
+    """
+    path = directory / "tracker.db"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_migrated_file())
     store = open_store(settings_for(f"sqlite:///{quote(str(directory))}/tracker.db"), "test")
     try:
+        if not synced:
+            with store._writer.connect() as connection:
+                # Within a transaction nothing would change.
+                connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql("PRAGMA synchronous=OFF")
+                connection.exec_driver_sql("BEGIN")
         yield store
     finally:
         store.close()
+
+
+@cache
+def _migrated_file() -> bytes:
+    """A file with all tables and nothing in it: to migrate a new one takes ten times as long as to copy this."""
+    with TemporaryDirectory() as directory:
+        store = open_store(settings_for(f"sqlite:///{quote(directory)}/tracker.db"), "migration")
+        # Each copy gets an id of its own when it is opened.
+        execute(store, "DELETE FROM meta WHERE key = 'database_id'")
+        store.close()
+        return Path(directory, "tracker.db").read_bytes()
 
 
 @contextmanager

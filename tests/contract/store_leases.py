@@ -14,7 +14,7 @@ from tracker_server import limits
 from tracker_server.lease_markers import scope_in
 from tracker_server.model.leases import Lease
 from tracker_server.model.status import Status
-from tracker_server.model.writes import Body, CompleteRun, Heartbeat, LeaseMarker, Write
+from tracker_server.model.writes import Body, CompleteRun, Heartbeat, LeaseMarker, LogPoints, StartRun, Write
 from tracker_server.partitions import partition_of
 from tracker_server.scopes import STATS, experiment_scope
 from tracker_server.store.run_list import RunQuery
@@ -211,10 +211,27 @@ class LeasesContract:
         assert (run.status, run.lost_ms, run.last_seen_ms) == (Status.LOST, logged + 5, limits.MIN_TIME_MS)
         assert "sent afterwards" in run.reason
         # More of the journal comes, and at last its end.
-        store.flush([write(3, points([3], [3.0]), accepted=T + 2 * END, replay=True)])
-        assert status(store) is Status.LOST
+        body = points([3], [3.0], times=[logged + 7])
+        store.flush([write(3, body, accepted=T + 2 * END, replay=True)])
+        details = store.read_run(RUN, "", 1)
+        assert (details.run.status, details.run.lost_ms) == (Status.LOST, logged + 7)
+        assert details.attempts[0].lost_ms == logged + 7
         store.flush([write(4, complete(at=logged + 9), accepted=T + 2 * END, replay=True)])
         assert status(store) is Status.COMPLETED
+
+    def test_a_replayed_attempt_is_lost_since_its_own_last_point_whatever_was_stored_when(self, store: Store) -> None:
+        """Neither a newer attempt's points count, nor when the run was first heard of."""
+        logged = T - 86_400_000
+        at = T + END + 1
+        store.flush([write(1, points([1], [1.0]), attempt=2, writer="another-0123456789")])
+        first = write(1, points([1], [1.0], times=[logged]), attempt=1, replay=True)
+        rest = write(2, points([2], [2.0], times=[logged + 9]), attempt=1, replay=True, accepted=at)
+        store.flush([first])
+        flush_each(store, markers(store, T, T + END))
+        store.flush([rest, beat(at, attempt=2), marker(store, at)])
+        old, new = store.read_run(RUN, "", 1).attempts
+        assert (old.status, old.lost_ms) == (Status.LOST, logged + 9)
+        assert new.status == Status.RUNNING
 
     def test_a_replayed_run_without_points_is_lost_since_its_start(self, store: Store) -> None:
         store.flush([write(1, start(at=T - 99), replay=True)])
@@ -251,14 +268,8 @@ class LeasesContract:
         # A new server, so that it begins when the clock of this test says so, whatever the order was before.
         end = T + last + LEASE.length_ms + 2 * END + EVERY
         store.flush(markers(store, T + last, end, run=run, server=f"server of {run}"))
-        # Of one that was never seen alive, since when depends on what had been replayed when it was judged.
-        found = {
-            attempt.attempt: (
-                attempt.status,
-                None if attempt.last_seen_ms == limits.MIN_TIME_MS else attempt.lost_ms,
-            )
-            for attempt in store.read_run(run, "", 1).attempts
-        }
+        attempts = store.read_run(run, "", 1).attempts
+        found = {attempt.attempt: (attempt.status, attempt.lost_ms) for attempt in attempts}
         assert found == {number: _fate([one for one in told if one.attempt == number]) for number in found}
         assert {one.attempt for one in told} == found.keys()
 
@@ -329,7 +340,13 @@ def _fate(signs: Sequence[Write]) -> tuple[int, int | None]:
     seen = [sign.accepted_ms // 10_000 * 10_000 for sign in signs if not sign.replay]
     if seen:
         return Status.LOST, max(seen) + LEASE.length_ms
-    return Status.LOST, None
+    if any(isinstance(sign.body, LogPoints) for sign in signs):
+        return Status.LOST, T - 3
+    return Status.LOST, T - 5 if any(isinstance(sign.body, StartRun) for sign in signs) else _first_accepted(signs)
+
+
+def _first_accepted(signs: Sequence[Write]) -> int:
+    return min(sign.accepted_ms for sign in signs)
 
 
 def _runs_beside(run: str, many: int, partitions: int) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
-from tests.contract.deliveries import compact, deliver, refresh
+from tests.contract.deliveries import EXPIRED_BEFORE, compact, deliver, refresh
 from tests.contract.restoring import restored
 from tests.contract.small_chunks import Point, compact_whole, make_chunks_small, naive_downsampling
 from tests.contract.store_databases import postgres_store, sqlite_store
@@ -25,8 +25,8 @@ from tracker_server.store.point_reader import StepRange
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_settings = settings(max_examples=45, suppress_health_check=list(HealthCheck))
-_brief = settings(_settings, max_examples=20)
+_settings = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+_brief = settings(_settings, max_examples=25)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,11 +39,7 @@ def small_chunks() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with sqlite_store(tmp_path_factory.mktemp("compaction")) as store:
-        with store._writer.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
-            connection.exec_driver_sql("BEGIN")
+    with sqlite_store(tmp_path_factory.mktemp("compaction"), synced=False) as store:
         yield store
 
 
@@ -98,7 +94,7 @@ def check(store: Store, history: list[Write], seed: int, *, shuffled: bool) -> N
     runs = [prefix + run for run in RUNS]
     delivered = deliver(store, writes, runs, source, shuffled=shuffled, beside=_BESIDE, sizes=(1, 1, 2, 5))
     experiments = [prefix + name for name in EXPERIMENTS]
-    expected = restored(store, delivered.applied, runs, experiments, delivered.dead)
+    expected = restored(store, delivered.applied, runs, experiments, delivered.dead, EXPIRED_BEFORE)
     assert read_state(store, runs, experiments) == expected
     for run in runs:
         compact_whole(store, run, finish=source.random() < 0.5)
@@ -122,6 +118,7 @@ def check_downsampled(store: Store, run: str, name: str, series: list[Point], so
     while True:
         page = store.read_history(HistoryQuery([run], [name], StepRange(), 0, source.randint(1, 20)), position)
         paged += [point for one in page.parts for point in points_of(one)]
+        assert {one.total_points for one in page.parts} == {len(series)}
         if page.following is None:
             break
         position = page.following

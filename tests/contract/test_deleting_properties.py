@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
-from tests.contract.deliveries import deliver
+from tests.contract.deliveries import EXPIRED_BEFORE, deliver
 from tests.contract.restoring import restored
 from tests.contract.store_databases import postgres_store, sqlite_store
 from tests.contract.store_state import read_state
@@ -34,11 +34,7 @@ turns: st.SearchStrategy[Turns] = st.lists(
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with sqlite_store(tmp_path_factory.mktemp("deleting")) as store:
-        with store._writer.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
-            connection.exec_driver_sql("BEGIN")
+    with sqlite_store(tmp_path_factory.mktemp("deleting"), synced=False) as store:
         yield store
 
 
@@ -62,7 +58,7 @@ def check(store: Store, history: list[Write], changes: Turns, seed: int) -> None
     all_writes = [*history, *(turn(number, *one) for number, one in enumerate(changes, 1))]
     runs, experiments = [prefix + run for run in RUNS], [prefix + name for name in EXPERIMENTS]
     delivered = deliver(store, [renamed(one, prefix) for one in all_writes], runs, source)
-    expected = restored(store, delivered.applied, runs, experiments, delivered.dead)
+    expected = restored(store, delivered.applied, runs, experiments, delivered.dead, EXPIRED_BEFORE)
     assert read_state(store, runs, experiments) == expected
 
 

@@ -16,7 +16,7 @@ class TestSqliteStore(StoreContract):
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
-        with sqlite_store(tmp_path) as store:
+        with sqlite_store(tmp_path, synced=False) as store:
             yield store
 
 

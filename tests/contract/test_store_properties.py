@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
-from tests.contract.deliveries import deliver, refresh_all
+from tests.contract.deliveries import EXPIRED_BEFORE, deliver, refresh_all
 from tests.contract.reference import expected_state
 from tests.contract.restoring import restored
 from tests.contract.store_databases import postgres_store, sqlite_store
@@ -23,18 +23,13 @@ from tracker_server.model.writes import LogPoints, Write
 from tracker_server.store.store import Store
 
 _numbers = itertools.count()
-_thorough = settings(max_examples=80, suppress_health_check=list(HealthCheck))
-_brief = settings(_thorough, max_examples=30)
+_thorough = settings(max_examples=100, suppress_health_check=list(HealthCheck))
+_brief = settings(_thorough, max_examples=35)
 
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with sqlite_store(tmp_path_factory.mktemp("properties")) as store:
-        # A sync for each of thousands of small flushes would be most of the time, and proves nothing here.
-        with store._writer.connect() as connection:
-            connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("PRAGMA synchronous=OFF")
-            connection.exec_driver_sql("BEGIN")
+    with sqlite_store(tmp_path_factory.mktemp("properties"), synced=False) as store:
         yield store
 
 
@@ -53,7 +48,7 @@ def check(store: Store, history: list[Write], seed: int) -> None:
         writes = [renamed(one, prefix) for one in history]
         runs, experiments = [prefix + run for run in RUNS], [prefix + name for name in EXPERIMENTS]
         delivered = deliver(store, writes, runs, source)
-        expected = restored(store, delivered.applied, runs, experiments, delivered.dead)
+        expected = restored(store, delivered.applied, runs, experiments, delivered.dead, EXPIRED_BEFORE)
         assert read_state(store, runs, experiments) == expected
         if refresh_all(store, runs):
             assert read_state(store, runs, experiments) == expected
@@ -96,7 +91,7 @@ def test_many_writes_in_many_flushes_give_the_state_of_a_naive_reading(tmp_path:
     ]
     with sqlite_store(tmp_path) as store:
         delivered = deliver(store, history, RUNS, source)
-        expected = expected_state(delivered.applied, RUNS, [], delivered.dead)
+        expected = expected_state(delivered.applied, RUNS, [], delivered.dead, EXPIRED_BEFORE)
         assert read_state(store, RUNS, []) == expected
         refresh_all(store, RUNS)
         assert read_state(store, RUNS, []) == expected

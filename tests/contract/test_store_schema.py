@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
 from tests.contract.store_databases import execute, settings_for
-from tests.contract.store_writes import points, write
+from tests.contract.store_writes import RUN, points, write
 from tracker_server.errors import BadMigration, BadSetting, StoreUnavailable
 from tracker_server.store import schema
 from tracker_server.store.store import Store, open_store
@@ -42,6 +42,18 @@ def test_the_migrations_make_the_tables_that_the_code_uses(store: Store) -> None
         options = {"compare_type": True, "compare_server_default": connection.dialect.name == "postgresql"}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+
+
+def test_commits_wait_for_the_disk_after_a_compaction_too(store: Store) -> None:
+    store.migrate()
+    for number in range(1, 4):
+        store.flush([write(number, points([number], [0.5]))])
+    assert store.compact(RUN, finish=True)
+    with store._writer.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL"
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
 
 
 def test_column_collations_are_those_of_the_code(store: Store) -> None:

@@ -15,6 +15,7 @@ CONSUMER_KILLS = 10
 SERVER_KILLS = 3
 
 
+# A watchdog: eleven starts of a consumer, of which each may take seconds on a machine that others use too.
 @pytest.mark.timeout(300)
 def test_ten_kills_of_the_consumer_lose_nothing_and_double_nothing(full: Deployment) -> None:
     """Ten times, as soon as a consumer has been seen to store points, it is killed a random number of writes later.

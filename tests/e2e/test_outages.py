@@ -15,18 +15,24 @@ from tests.e2e.deployment import Deployment
 from tests.e2e.load import Failure, Load, call
 from tests.e2e.processes import Tracker
 from tests.e2e.progress import Progress, Watchers
+from tests.e2e.pulse import Pulse
 from tests.e2e.recount import recount, wait_visible
 from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1 import tracker_service_pb2_grpc as rpc
 
 OUTAGE_SECONDS = 60.0
-MEASURE_SECONDS = 4.0
-MEASUREMENTS = 15
-"""At most: others use this machine too, and not all the time alike."""
+MEASURE_SECONDS = 2.0
+MEASUREMENTS = 3
+"""Of which the middle one counts."""
 FAST_SECONDS = 1.0
-SLACK = 5
-"""How many times as long a single call may take on a busy machine, and how many seconds more a process may take to end."""
+"""For a call, beyond what the server's simplest answer takes at the same time."""
+STALL_SECONDS = 3.0
+"""For that simplest answer, whatever else the machine does: with more, the server itself would be standing still."""
 GRACE_SECONDS = 10.0
+CLOSING_SECONDS = 1.0
+"""Beyond the grace a process ends itself after so long: `_CLOSING_SECONDS` in tracker_server/roles.py."""
+ENDING_SECONDS = 2.0
+"""From then on until it is gone: the kernel has to give it its turn, and to take its memory back."""
 BACK_SECONDS = 30.0
 
 
@@ -96,7 +102,10 @@ def test_without_rabbitmq_writes_fail_fast_and_everything_goes_on_by_itself(stac
     go on, and every acknowledged point is there once."""
     deployment = stack.deployment
     stub = deployment.stub()
-    with Load(deployment.addresses, callers=4, runs=4, rows=10, pause=0.01) as load:
+    with (
+        Pulse(deployment.server.address) as pulse,
+        Load(deployment.addresses, callers=4, runs=4, rows=10, pause=0.01) as load,
+    ):
         load.wait_acknowledged(100)
         (stack.rabbitmq.kill if how == "kill" else stack.rabbitmq.stop)()
         deployment.server.wait_health("NOT_SERVING", 10)
@@ -110,7 +119,8 @@ def test_without_rabbitmq_writes_fail_fast_and_everything_goes_on_by_itself(stac
             assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "BROKER_UNAVAILABLE")
             assert failure.retry_after
         assert statistics.median(took) < FAST_SECONDS
-        assert max(took) < SLACK * FAST_SECONDS
+        assert max(took) < FAST_SECONDS + pulse.slowest
+        assert pulse.slowest < STALL_SECONDS
         call(stub.ListRuns, public.ListRunsRequest())
         stack.rabbitmq.start()
         deployment.server.wait_health("SERVING", BACK_SECONDS)
@@ -142,12 +152,13 @@ def test_kills_of_postgresql_are_not_noticed_by_writers(stack: Stack) -> None:
 @pytest.mark.timeout(120)
 def test_a_killed_redis_slows_no_read_and_no_write(stack: Stack) -> None:
     """Redis is killed under load while readers poll a summary, and started again later: no write and no read fails, none
-    takes seconds, the summary never goes back and in the end is right."""
+    takes two seconds, the summary never goes back and in the end is right."""
     deployment = stack.deployment
     stub = deployment.stub()
     progress = Progress(stub)
     wait_visible(stub, [progress.start_token])
     with (
+        Pulse(deployment.server.address) as pulse,
         Load(deployment.addresses, callers=2, runs=2, pause=0.02) as load,
         Watchers(deployment.server.address, progress.experiment_id, 2) as watchers,
     ):
@@ -162,7 +173,8 @@ def test_a_killed_redis_slows_no_read_and_no_write(stack: Stack) -> None:
     assert not load.failures
     assert not watchers.failures
     assert not watchers.backward
-    assert watchers.slowest < SLACK * FAST_SECONDS
+    assert watchers.slowest < 2 * FAST_SECONDS + pulse.slowest
+    assert pulse.slowest < STALL_SECONDS
     recount(stub, load)
 
 
@@ -179,7 +191,8 @@ def test_sigterm_ends_everything_within_the_grace_while_a_part_hangs(stack: Stac
         try:
             for process in pair:
                 process.terminate()
-            codes = [process.wait(GRACE_SECONDS + SLACK) for process in pair]
+            latest = time.monotonic() + GRACE_SECONDS + CLOSING_SECONDS + ENDING_SECONDS
+            codes = [process.wait(max(0.0, latest - time.monotonic())) for process in pair]
         finally:
             hung.resume()
         assert codes == [0, 0], [process.describe("did not end well") for process in pair]
@@ -203,7 +216,7 @@ def second_pair(deployment: Deployment) -> Iterator[list[Tracker]]:
 @pytest.mark.timeout(240)
 def test_a_minute_without_postgresql_is_not_noticed_by_writers(stack: Stack) -> None:
     """PostgreSQL is stopped for a minute under load. Writes go on being acknowledged, at the end of the minute at no less
-    than half the rate of before; health still says SERVING for writes, and NOT_SERVING for reads and of the consumer;
+    than half the rate of before, or of afterwards, where the machine has less to give by then; health still says SERVING for writes, and NOT_SERVING for reads and of the consumer;
     heartbeats are answered; reads say UNAVAILABLE with RetryInfo, or come from the cache. Then everything appears by
     itself: every point once."""
     deployment = stack.deployment
@@ -216,7 +229,7 @@ def test_a_minute_without_postgresql_is_not_noticed_by_writers(stack: Stack) -> 
         began = time.monotonic()
         deployment.consumer.wait_health("NOT_SERVING", 20)
         deployment.server.wait_health("NOT_SERVING", 20, "tracker.reads")
-        while time.monotonic() - began < OUTAGE_SECONDS - MEASURE_SECONDS:
+        while time.monotonic() - began < OUTAGE_SECONDS - MEASUREMENTS * MEASURE_SECONDS:
             with pytest.raises(Failure) as caught:
                 call(stub.GetRun, public.GetRunRequest(run_id=load.run_ids[0]), 10)
             assert (caught.value.code.name, caught.value.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
@@ -226,13 +239,16 @@ def test_a_minute_without_postgresql_is_not_noticed_by_writers(stack: Stack) -> 
             assert deployment.server.health() == "SERVING"
             load.wait_acknowledged(100)
         load.pause = 0
-        during = next((found for _ in range(MEASUREMENTS) if (found := rate(load)) >= 0.5 * before), 0.0)
+        during = rate(load)
         stack.postgresql.start()
         deployment.consumer.wait_health("SERVING", BACK_SECONDS)
         deployment.server.wait_health("SERVING", BACK_SECONDS, "tracker.reads")
+        newest = max((write for write in load.writes if write.token), key=lambda write: write.acknowledged_at)
+        wait_visible(stub, [newest.token])
+        after = rate(load)
         load.finish()
     assert not load.failures
-    assert during, f"never half of the {before:.0f} writes a second of before"
+    assert during >= 0.5 * min(before, after), (before, during, after)
     recount(stub, load)
 
 
@@ -246,9 +262,12 @@ def summary_failure(stub: rpc.TrackerServiceStub, experiment_id: str) -> str:
 
 
 def rate(load: Load) -> float:
-    """Acknowledged writes a second, measured for a while."""
-    began = time.monotonic()
-    while time.monotonic() - began < MEASURE_SECONDS:
-        load.wait_acknowledged(10)
-    end = time.monotonic()
-    return load.acknowledged_between(began, end) / (end - began)
+    """Acknowledged writes a second: the middle one of some measurements, as others use this machine in bursts."""
+    found = []
+    for _ in range(MEASUREMENTS):
+        began = time.monotonic()
+        while time.monotonic() - began < MEASURE_SECONDS:
+            load.wait_acknowledged(10)
+        end = time.monotonic()
+        found.append(load.acknowledged_between(began, end) / (end - began))
+    return statistics.median(found)

@@ -102,6 +102,27 @@ async def test_a_second_server_on_the_port_says_so(front: Front) -> None:
         await Front(listen=front.address).start()
 
 
+async def test_servers_that_all_share_their_port_may_each_come_and_go() -> None:
+    first = Front(share_port=True)
+    await first.start()
+    second = Front(listen=first.address, share_port=True)
+    try:
+        await second.start()
+        with pytest.raises(BadSetting, match="Address already in use"):
+            await Front(listen=first.address).start()
+        await first.server.stop(1.0)
+        async with second.channel() as channel:
+            assert (await health_of(channel))[SERVICE]
+    finally:
+        await second.server.stop(1.0)
+        await first.server.stop(1.0)
+
+
+async def test_one_that_shares_its_port_does_not_join_one_that_does_not(front: Front) -> None:
+    with pytest.raises(BadSetting, match="Address already in use"):
+        await Front(listen=front.address, share_port=True).start()
+
+
 async def test_a_port_taken_on_one_of_several_addresses_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

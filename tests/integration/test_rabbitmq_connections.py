@@ -1,8 +1,11 @@
 """Connections to RabbitMQ that fail, in every step and at any moment."""
 
 import asyncio
+import socket
 import time
+from typing import Any
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -10,6 +13,7 @@ from deploy.servers.ports import free_port
 from tests.contract.broker_contract import PATIENT, until
 from tests.integration.amqp_proxy import Proxy
 from tests.integration.rabbit_harness import connected, settings_for
+from tests.turns import at_once
 from tracker_server.broker import amqp
 from tracker_server.broker.publisher import RabbitPublisher
 from tracker_server.broker.subscriber import RabbitSubscriber
@@ -23,9 +27,11 @@ def settings(amqp_url: str) -> Settings:
     return settings_for(amqp_url)
 
 
-# pika leaves the socket of a connection that is closed while it is being made to the collector.
-@pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def open_sockets(port: int) -> int:
+    """How many of this process's sockets are connected, or connecting, to a port."""
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
+
+
 class TestConnections:
     """From the first attempt to the close."""
 
@@ -59,15 +65,13 @@ class TestConnections:
         await publisher.start()
         await subscriber.start()
         await until(lambda: connections >= 5)
-        began = time.monotonic()
         with pytest.raises(BrokerUnavailable, match="no answer"):
-            await publisher.publish(0, b"x")
-        await subscriber.hold({0: 1})
-        assert await subscriber.receive(0) is None
-        assert time.monotonic() - began < 2
-        await publisher.close()
-        await subscriber.close()
-        assert time.monotonic() - began < 8
+            await at_once(publisher.publish(0, b"x"))
+        await at_once(subscriber.hold({0: 1}))
+        assert await at_once(subscriber.receive(0)) is None
+        # The turns that pika takes; one that waited for the broker would need its answer, or a timer.
+        await at_once(publisher.close(), turns=30)
+        await at_once(subscriber.close(), turns=30)
         server.close()
         await server.wait_closed()
 
@@ -93,6 +97,50 @@ class TestConnections:
         async with connected(settings):
             pass
         await asyncio.gather(*(survive(after_bytes) for after_bytes in [0, 1, 300, *range(500, 720, 12)]))
+
+    async def test_cancelled_in_any_turn_of_the_loop_it_leaves_no_socket(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its address is found at once, so that the turns of the loop are the same each time."""
+        connections = 0
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            await reader.read()
+            writer.close()
+
+        async def find(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+
+        server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", find)
+        given = amqp.parameters(settings_for(f"amqp://guest:guest@127.0.0.1:{port}/"), "test")
+        for turns in range(30):
+            opening = asyncio.create_task(amqp.Connection.open(given))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait({opening})
+            await asyncio.sleep(0.02)  # in which it could still connect, if something of it were left
+            assert open_sockets(port) == 0, f"cancelled after {turns} turns"
+        assert connections, "the last ones were connected"
+        server.close()
+        await server.wait_closed()
+
+    async def test_a_close_that_is_cancelled_leaves_no_socket(self, settings: Settings) -> None:
+        given = amqp.parameters(settings, "test")
+        before = open_sockets(given.port)
+        connection = await amqp.Connection.open(given)
+        assert open_sockets(given.port) == before + 1
+        connection.pause_reading()  # so that the broker's consent to the close is not read
+        closing = asyncio.create_task(connection.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait({closing})
+        assert closing.cancelled()
+        for _ in range(3):  # the turns that pika takes
+            await asyncio.sleep(0)
+        assert open_sockets(given.port) == before
 
     @pytest.mark.parametrize("freeze", [False, True])
     async def test_close_at_any_moment(self, settings: Settings, freeze: bool) -> None:

@@ -22,6 +22,8 @@ from tracker_client import errors
 from tracker_client.call_attempts import Attempts
 from tracker_server.errors import BrokerUnavailable, TooManyOutstanding
 
+_HALF = 0.5
+"""What does not wait for something to come is over in half the time until it comes; else it would take all of it."""
 _PLAIN = messages.LogMetricRequest(run_id="run", name="loss", value=0.5)
 
 
@@ -68,6 +70,13 @@ def _much_later() -> BrokerUnavailable:
     return error
 
 
+async def _lateness(seconds: float) -> float:
+    """By how many seconds a thread that sleeps so long, and this loop after it, wake up too late just now."""
+    began = time.monotonic()
+    await asyncio.to_thread(time.sleep, seconds)
+    return time.monotonic() - began - seconds
+
+
 async def test_a_write_that_says_who_it_is_is_sent_again(kind: str, front: Front) -> None:
     async with calling(kind, front.address) as caller:
         call = _begin(caller, "log_metric", GOOD["LogMetric"])
@@ -104,16 +113,18 @@ async def test_no_retry_beyond_the_deadline(kind: str, front: Front) -> None:
         began = time.monotonic()
         with pytest.raises(errors.Unavailable):
             await call
-        assert time.monotonic() - began < 10, "it does not wait for what would come too late"
+        assert time.monotonic() - began < _HALF * 20, "it does not wait for what would come too late"
     assert len(front.publisher.messages) == 1
 
 
 async def test_somebody_who_never_answers_costs_the_deadline_and_no_more(kind: str, silent: str) -> None:
     async with calling(kind, silent) as caller:
         began = time.monotonic()
+        late = asyncio.create_task(_lateness(0.5))
         with pytest.raises(errors.DeadlineExceeded, match="no answer in time"):
             await caller.call("get_server_info", timeout=0.5)
-        assert 0.4 < time.monotonic() - began < 5
+        took = time.monotonic() - began
+        assert 0.4 < took < 2 + await late
 
 
 async def test_closing_ends_calls_under_way(kind: str, front: Front) -> None:
@@ -142,7 +153,7 @@ async def test_closing_ends_waiting_for_a_retry(kind: str, front: Front, monkeyp
         assert await asyncio.to_thread(failed.wait, 5)
         await caller.call("close")
         with pytest.raises(errors.ClientClosed):
-            await asyncio.wait_for(call, 10)
+            await asyncio.wait_for(call, _HALF * 30)
     assert len(front.publisher.messages) == 1
 
 
@@ -160,12 +171,15 @@ async def test_cancelling_an_asynchronous_call_is_no_error_of_the_client(front: 
 async def test_a_server_that_is_not_there_is_named_within_the_deadline(kind: str) -> None:
     async with calling(kind, "127.0.0.1:1") as caller:
         began = time.monotonic()
+        late = asyncio.create_task(_lateness(0.5))
         with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:1: .*Connection refused"):
             await caller.call("get_server_info", timeout=0.5)
-        assert time.monotonic() - began < 5
+        took = time.monotonic() - began
+        assert took < 2 + await late
+        began = time.monotonic()
         with pytest.raises(errors.Unavailable):
-            await caller.call("log_metric", _PLAIN)
-        assert time.monotonic() - began < 5, "what must not be sent twice is not retried"
+            await caller.call("log_metric", _PLAIN, timeout=20)
+        assert time.monotonic() - began < _HALF * 20, "what must not be sent twice is not retried"
 
 
 async def test_a_server_that_comes_up_hangs_and_comes_back(kind: str, deployment: Deployment) -> None:

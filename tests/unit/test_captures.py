@@ -203,13 +203,12 @@ def test_packages_that_do_not_fit_are_counted(tmp_path: Path) -> None:
 
 
 def test_all_of_it_is_quick_and_can_be_sent() -> None:
-    took = []
-    # Others use this machine too.
-    for _ in range(5):
-        began = time.perf_counter()
-        found = capture(list(METADATA_CAPTURES))
-        took.append(time.perf_counter() - began)
-    assert min(took) < 0.5
+    began = os.times()
+    found = capture(list(METADATA_CAPTURES))
+    ended = os.times()
+    # In time of the processor, its own and git's, which is the same on a machine that others use too. What it may wait
+    # for, git, is another test's.
+    assert sum(ended[:4]) - sum(began[:4]) < 0.5
     assert {"host.name", "python.version", "packages"} <= set(found)
     assert all(value and len(value) <= 65_536 and len(key) <= 256 for key, value in found.items())
 

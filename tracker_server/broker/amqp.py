@@ -12,6 +12,7 @@ import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 
+from tracker_server.broker.pika_loop import PikaLoop
 from tracker_server.config import Settings
 from tracker_server.errors import BadSetting
 from tracker_server.limits import KIB
@@ -84,6 +85,7 @@ class Connection:
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_gone,
             on_close_callback=self._on_gone,
+            custom_ioloop=PikaLoop(asyncio.get_running_loop()),
         )
         try:
             async with asyncio.timeout(STEP_SECONDS):
@@ -131,7 +133,11 @@ class Connection:
         if self._raw.is_open and not self.blocked and not self._ending:
             with contextlib.suppress(AMQPError):
                 self._raw.close()
-            await asyncio.wait({self._gone}, timeout=_CLOSE_SECONDS)
+            try:
+                await asyncio.wait({self._gone}, timeout=_CLOSE_SECONDS)
+            except asyncio.CancelledError:
+                self.abort("closing")
+                raise
         if not self._gone.done():
             self.abort("closing")
             await asyncio.wait({self._gone}, timeout=_CLOSE_SECONDS)

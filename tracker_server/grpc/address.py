@@ -17,16 +17,23 @@ _TAKEN: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 async def bind(
-    server: grpc.aio.Server, listen: str, setting: str, credentials: grpc.ServerCredentials | None = None
+    server: grpc.aio.Server,
+    listen: str,
+    setting: str,
+    credentials: grpc.ServerCredentials | None = None,
+    *,
+    share_port: bool = False,
 ) -> str:
     """Binds HOST:PORT, port 0 for a free one, and returns the address that it really is. With credentials: TLS.
+
+    share_port: others who do so too may listen on it (the option grpc.so_reuseport of the server).
 
     Raises BadSetting, which names the setting and says why it cannot be.
     """
     host, separator, port = listen.rpartition(":")
     if not separator or not host or not port.isdecimal() or int(port) > _MAX_PORT:
         raise BadSetting(f"{setting} is {listen!r}; it must be HOST:PORT, with port 0 for a free one")
-    trouble = await _trouble(host.strip("[]"), int(port))
+    trouble = await _trouble(host.strip("[]"), int(port), share_port=share_port)
     bound = 0
     if not trouble:
         try:
@@ -47,7 +54,7 @@ def is_loopback(listen: str) -> bool:
         return host == "localhost"
 
 
-async def _trouble(host: str, port: int) -> str:
+async def _trouble(host: str, port: int, *, share_port: bool) -> str:
     """Why an address cannot be listened on, which grpc does not say; and grpc is content with one of several."""
     if not port:
         return ""
@@ -61,6 +68,8 @@ async def _trouble(host: str, port: int) -> str:
         try:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as grpc does
+                if share_port:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 probe.bind(address)
         except OSError as error:
             if error.errno in _TAKEN:

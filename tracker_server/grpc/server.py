@@ -22,8 +22,6 @@ from tracker_server.ingest import Ingest
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", limits.MAX_TRANSPORT_BYTES),
     ("grpc.max_send_message_length", -1),
-    # Without this a second server on the port starts silently and takes half of the connections.
-    ("grpc.so_reuseport", 0),
     # Clients that ping once a minute, busy or idle, are welcome; grpc's own default hangs up on them.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
@@ -43,18 +41,21 @@ class GrpcServer:
         self,
         *,
         listen: str,
+        share_port: bool = False,
         servicer: Servicer,
         ingest: Ingest,
         reads_answered: Callable[[], bool],
         api_keys: Iterable[str] = (),
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
-        """listen: HOST:PORT, port 0 for a free one; reads_answered: whether the database is in reach.
+        """listen: HOST:PORT, port 0 for a free one; share_port: with other servers of this machine, among which the kernel
+        spreads connections; reads_answered: whether the database is in reach.
 
         api_keys: of which calls of the service must bear one, health and reflection none; without them everybody may
         call. credentials: for TLS; None: plaintext.
         """
         self._listen = listen
+        self._share_port = share_port
         self._servicer = servicer
         self._ingest = ingest
         self._reads_answered = reads_answered
@@ -67,11 +68,12 @@ class GrpcServer:
     async def start(self) -> str:
         """Returns the address that it really listens on. Raises BadSetting when it cannot."""
         health = Health(lambda: self._ingest.accepting, self._reads_answered)
-        server = grpc.aio.server(options=OPTIONS)
+        # grpc's own default is 1: a second server on the port would start silently and take half of the connections.
+        server = grpc.aio.server(options=(*OPTIONS, ("grpc.so_reuseport", int(self._share_port))))
         server.add_generic_rpc_handlers((tracker_handler(self._servicer, self._gate, self._api_keys),))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         add_reflection(server)
-        address = await bind(server, self._listen, "TRACKER_LISTEN", self._credentials)
+        address = await bind(server, self._listen, "TRACKER_LISTEN", self._credentials, share_port=self._share_port)
         await health.start()
         await server.start()
         self._health, self._server = health, server

@@ -43,6 +43,8 @@ class AttemptState:
     """Why it ended."""
     lost_ms: int | None = None
     """Since when it is lost: its lease was judged, and no sign of life came since."""
+    replayed_ms: int | None = None
+    """The latest time of the points that were replayed. Kept only until it is seen alive: nobody asks for it then."""
     implied: bool = False
     """Nothing of it was ever heard of: a change from outside came to a run that nobody had started."""
     is_new: bool = True
@@ -52,6 +54,16 @@ class AttemptState:
     def began_ms(self) -> int:
         """When it started."""
         return self.first_accepted_ms if self.started_ms is None else self.started_ms
+
+    @property
+    def never_seen(self) -> bool:
+        """Only replays have told of it."""
+        return self.last_seen_ms == limits.MIN_TIME_MS
+
+    @property
+    def last_heard_ms(self) -> int:
+        """Of one that was never seen alive, when it logged its last point, or else when it began."""
+        return self.began_ms if self.replayed_ms is None else self.replayed_ms
 
     @property
     def stands(self) -> int:
@@ -81,12 +93,25 @@ class AttemptState:
         moment = limits.MIN_TIME_MS if write.replay else write.accepted_ms // granularity_ms * granularity_ms
         if moment > self.last_seen_ms:
             self.last_seen_ms, self.changed = moment, True
-            self.lost_ms = None
+            self.lost_ms = self.replayed_ms = None
+        elif self.never_seen:
+            self._replayed(write.last_point_ms)
 
     def start(self, started_ms: int) -> None:
         """The earliest start counts."""
         if self.started_ms is None or started_ms < self.started_ms:
             self.started_ms, self.changed = started_ms, True
+            self._stay_lost()
+
+    def _replayed(self, time_ms: int | None) -> None:
+        if time_ms is not None and (self.replayed_ms is None or time_ms > self.replayed_ms):
+            self.replayed_ms, self.changed = time_ms, True
+        self._stay_lost()
+
+    def _stay_lost(self) -> None:
+        """More of a journal says better since when it is lost, whatever of it came before the lease was judged."""
+        if self.lost_ms is not None and self.never_seen:
+            self.lost_ms = self.last_heard_ms
 
     def complete(self, body: CompleteRun, key: Key) -> None:
         """The latest end counts."""

@@ -158,6 +158,13 @@ class Write:
             return sum(block.values.size for block in self.body.blocks)
         return int(isinstance(self.body, LogNext))
 
+    @property
+    def last_point_ms(self) -> int | None:
+        """The latest time of its points; None where it brings none."""
+        if isinstance(self.body, LogPoints):
+            return max((int(block.times.max()) for block in self.body.blocks if block.times.size), default=None)
+        return self.body.time_ms if isinstance(self.body, LogNext) else None
+
     def key(self, time_ms: int) -> Key:
         """Which of two values wins, for a write that states this time."""
         return Key(FROM_OUTSIDE if self.from_outside else self.attempt, time_ms, self.writer_id, self.sequence)

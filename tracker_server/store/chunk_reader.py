@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Table, literal, null, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Table,
+    bindparam,
+    literal,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
 
 from tracker_server.model.digests import Digest
 from tracker_server.model.points import Floats, Ints
@@ -84,15 +96,9 @@ def chunk_heads(
     connection: Connection, run_id: str, series_no: int, min_step: int | None = None, max_step: int | None = None
 ) -> list[ChunkHead]:
     """The chunks of a series that reach into a range of steps, by first step."""
-    parts = []
-    for name, table in _TABLES.items():
-        part = select(*_head_columns(name, table)).where(table.c.run_id == run_id, table.c.series_no == series_no)
-        if min_step is not None:
-            part = part.where(table.c.last_step >= min_step)
-        if max_step is not None:
-            part = part.where(table.c.first_step <= max_step)
-        parts.append(part)
-    heads = [ChunkHead(*row) for row in connection.execute(union_all(*parts))]
+    query = _heads_query(min_step is not None, max_step is not None)
+    asked = {"run": run_id, "series": series_no, "low": min_step, "high": max_step}
+    heads = [ChunkHead(*row) for row in connection.execute(query, asked)]
     return sorted(heads, key=lambda head: (head.first_step, head.chunk_no))
 
 
@@ -164,6 +170,18 @@ def read_points_at(
     else:
         found = _points_at_whole(connection, run_id, series_no, wanted)
     return [found[head.chunk_no, index] for head, index in wanted]
+
+
+@cache
+def _heads_query(from_below: bool, from_above: bool) -> CompoundSelect[Any]:
+    """Made once: to make it takes longer than to run it, and one read asks for each of its series."""
+    parts = []
+    for name, table in _TABLES.items():
+        ours = [table.c.run_id == bindparam("run"), table.c.series_no == bindparam("series")]
+        ours += [table.c.last_step >= bindparam("low")] if from_below else []
+        ours += [table.c.first_step <= bindparam("high")] if from_above else []
+        parts.append(select(*_head_columns(name, table)).where(*ours))
+    return union_all(*parts)
 
 
 def _head_columns(name: str, table: Table) -> list[ColumnElement[Any]]:

@@ -57,7 +57,8 @@ def read_history(connection: Connection, query: HistoryQuery, begin: Position) -
             continue
         low = query.steps.low if resume.step is None else resume.step
         points, more = reader.page(StepRange(low, query.steps.high), resume.step_offset, room)
-        parts.append(_part(run_id, name, points, reader.count(query.steps)))
+        is_whole = not more and resume == Position(index)
+        parts.append(_part(run_id, name, points, len(points) if is_whole else reader.count(query.steps)))
         room -= len(points)
         if more:
             return HistoryPage(parts, _following(index, points, resume))

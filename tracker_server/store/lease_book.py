@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, delete, or_, select
 
 from tracker_server import limits
 from tracker_server.model.leases import Lease, Marker, Presence, expired_before, follow
@@ -15,7 +15,7 @@ from tracker_server.model.writes import LeaseMarker, Write
 from tracker_server.partitions import partition_of
 from tracker_server.store.bulk import Bulk
 from tracker_server.store.run_book import RunBook
-from tracker_server.store.tables import RUNNING, attempts, lease_markers, series
+from tracker_server.store.tables import RUNNING, attempts, lease_markers
 
 _Servers = Mapping[str, Presence]
 
@@ -52,7 +52,7 @@ def judge(connection: Connection, bulk: Bulk, book: RunBook, markers: Sequence[W
         # What was read is older than this flush, which may have brought a sign of life, or the end.
         alive = _sign_of_life(attempt.last_seen_ms, attempt.first_accepted_ms) >= bounds[_partition(run_id, rules)]
         if attempt.status.key is None and not alive:
-            run.lose(attempt, _lost_since(connection, run_id, attempt, rules.lease))
+            run.lose(attempt, _lost_since(attempt, rules.lease))
 
 
 def _followed(connection: Connection, bulk: Bulk, markers: Sequence[Write], rules: LeaseRules) -> dict[int, _Servers]:
@@ -114,12 +114,9 @@ def _sign_of_life(last_seen_ms: int, first_accepted_ms: int) -> int:
     return first_accepted_ms if last_seen_ms == limits.MIN_TIME_MS else last_seen_ms
 
 
-def _lost_since(connection: Connection, run_id: str, attempt: AttemptState, lease: Lease) -> int:
+def _lost_since(attempt: AttemptState, lease: Lease) -> int:
     """The end of its lease; of one that was never seen alive, the time of the last point that it logged."""
-    if attempt.last_seen_ms != limits.MIN_TIME_MS:
-        return attempt.last_seen_ms + lease.length_ms
-    last = connection.execute(select(func.max(series.c.last_ms)).where(series.c.run_id == run_id)).scalar_one()
-    return attempt.began_ms if last is None else max(attempt.began_ms, int(last))
+    return attempt.last_heard_ms if attempt.never_seen else attempt.last_seen_ms + lease.length_ms
 
 
 def _partition(scope_id: str, rules: LeaseRules) -> int:

@@ -233,6 +233,7 @@ def _attempt_state(row: Mapping[str, Any]) -> AttemptState:
         # Set by the same writes as the status.
         reason=FieldRegister.load(row["reason"], registers.get("status")),
         lost_ms=row["lost_ms"],
+        replayed_ms=registers.get("replayed_ms"),
         implied=row["implied"],
         is_new=False,
         changed=False,
@@ -252,7 +253,11 @@ def _attempt_row(run_id: str, attempt: AttemptState) -> dict[str, Any]:
         "reason": attempt.reason.value,
         "lost_ms": attempt.lost_ms,
         "implied": attempt.implied,
-        "registers": {"status": attempt.status.save(), "final_metrics": attempt.final_metrics.save()},
+        "registers": {
+            "status": attempt.status.save(),
+            "final_metrics": attempt.final_metrics.save(),
+            "replayed_ms": attempt.replayed_ms,
+        },
     }
 
 

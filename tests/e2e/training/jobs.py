@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from deploy.servers.processes import wait_until
-from tests.e2e.load import call
+from tests.e2e.load import Failure, call
 from tests.e2e.processes import ROOT
 from tests.e2e.recount import read_all
 from tracker.v1 import tracker_service_pb2 as public
@@ -24,8 +24,6 @@ from tracker_client.sender.sync import SyncReport, sync_directory
 
 JOB_SECONDS = 60.0
 SYNC_SECONDS = 60.0
-PATIENT = "import tracker_client.finish; tracker_client.finish.HOPELESS_SECONDS = 45.0\n"
-"""To put before a script whose server comes back: on a busy machine that takes long."""
 _RUNS_A_REQUEST = 100
 _OF_LAUNCHERS = ("TRACKER_", "SLURM_", "OMPI_", "PMI_", "TORCHELASTIC_")
 _RANKS = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK"})
@@ -163,6 +161,20 @@ def wait_run(stub: rpc.TrackerServiceStub, run_id: str, seconds: float = 20) -> 
 
     assert wait_until(complete, seconds, interval=0.05), answers[-1]
     return answers[-1]
+
+
+def wait_points(stub: rpc.TrackerServiceStub, run_id: str, name: str, count: int, seconds: float = 60) -> None:
+    """Returns when a series has so many points."""
+
+    def counted() -> int:
+        try:
+            return sum(metric.count for metric in get_run(stub, run_id).metrics if metric.name == name)
+        except Failure as failure:
+            if failure.code.name == "NOT_FOUND":
+                return 0
+            raise
+
+    assert wait_until(lambda: counted() == count, seconds, interval=0.05), (counted(), count)
 
 
 def list_runs(stub: rpc.TrackerServiceStub, experiment_id: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from pathlib import Path
 
@@ -135,7 +136,8 @@ def test_a_run_that_is_asked_to_stop_sees_it(tmp_path: Path, server: str, stub: 
     assert wait_until(lambda: run_id in list_runs(stub, "stopped"), 10)
     changes = public.RunChanges(stop_requested=True)
     call(stub.UpdateRun, public.UpdateRunRequest(run_id=run_id, changes=changes))
+    asked = time.monotonic()
     ended = running.wait()
     assert (ended.code, ended.output, ended.errors) == (0, "True\n", "")
-    assert ended.seconds < 15
+    assert time.monotonic() - asked < 10
     assert get_run(stub, run_id).run.status == data.RUN_STATUS_CANCELLED

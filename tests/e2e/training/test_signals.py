@@ -135,3 +135,31 @@ def blocked(process: Path) -> set[int]:
         return set(range(1, 65))
     bits = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
     return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+_EARLY = """
+import os, signal
+import tracker_client as tracker
+from tracker_client.run_journal import RunJournal
+send = RunJournal.send
+
+def ended_after(journal, method, request):
+    RunJournal.send = send
+    send(journal, method, request)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+RunJournal.send = ended_after
+tracker.init("early", run_id="early", capture=False)
+"""
+
+
+def test_sigterm_within_init_ends_the_run_that_has_just_begun(
+    tmp_path: Path, server: str, stub: TrackerServiceStub
+) -> None:
+    """It comes when the start has just been kept, and init has not returned."""
+    job = Job(tmp_path, _EARLY, server=server)
+    assert job.run().code == -signal.SIGTERM
+    job.sync()
+    answer = get_run(stub, "early")
+    assert answer.run.status == data.RUN_STATUS_PREEMPTED
+    assert answer.completeness.complete, answer.completeness
