@@ -87,6 +87,11 @@ def decode_write(raw: internal.Write) -> writes.Write:
     )
 
 
+def is_from_outside(raw: internal.Write) -> bool:
+    """Whether somebody else than the run says it. The run's own client names its attempt when it updates it."""
+    return raw.kind in _FROM_OUTSIDE or (raw.kind == internal.WRITE_KIND_UPDATE_RUN and raw.attempt == 0)
+
+
 def _log_metrics(raw: internal.Write) -> writes.LogPoints:
     request = internal.PackedLogMetrics.FromString(raw.payload)
     _check(request.dropped_points >= 0, f"dropped_points {request.dropped_points}")
@@ -208,8 +213,7 @@ def _update_run(raw: internal.Write) -> writes.UpdateRun:
     )
     if "group" in fields:
         fields["run_group"] = fields.pop("group")
-    # The run's own client names the attempt.
-    return writes.UpdateRun(_time(request, raw), fields, maps, from_outside=raw.attempt == 0)
+    return writes.UpdateRun(_time(request, raw), fields, maps, from_outside=is_from_outside(raw))
 
 
 def _rewind_run(raw: internal.Write) -> writes.RewindRun:
@@ -421,5 +425,8 @@ OF_EXPERIMENTS = frozenset(
     }
 )
 """Kinds of writes whose scope is an experiment."""
+_FROM_OUTSIDE = frozenset(
+    {internal.WRITE_KIND_STOP_RUN, internal.WRITE_KIND_DELETE_RUN, internal.WRITE_KIND_UNDELETE_RUN}
+)
 _ANONYMOUS = frozenset({internal.WRITE_KIND_HEARTBEAT, internal.WRITE_KIND_LEASE_MARKER})
 _UNNUMBERED = frozenset({*_ANONYMOUS, internal.WRITE_KIND_CLOSE_WRITER})

@@ -130,7 +130,7 @@ def bury(store: Store, writes: Sequence[Write], source: random.Random, delivered
 def dead_write(write: Write) -> DeadWrite:
     """What is noted of a write that is buried."""
     of_experiment = isinstance(write.body, UpdateExperiment)
-    return DeadWrite(write.scope_id, of_experiment, write.writer_id, write.sequence, write.server_assigned)
+    return DeadWrite(write.scope_id, of_experiment, write.writer_id, write.sequence, write.open_ended)
 
 
 def identity_of(write: Write) -> object:

@@ -72,7 +72,7 @@ def value_of(run: Run, field: fields.Field) -> Any:
 
 
 def sort_key(run: Run, order: tuple[Order, ...]) -> list[Any]:
-    """Sorts runs: those without a value last, ties by id."""
+    """Sorts runs: those without a value last, ties newest first."""
     key: list[Any] = []
     for one in order:
         value = value_of(run, one.field)
@@ -81,7 +81,7 @@ def sort_key(run: Run, order: tuple[Order, ...]) -> list[Any]:
         for part in (number, text):
             key.append(part is None)
             key.append(0 if part is None else _Reversed(part) if one.descending else part)
-    return [*key, run["run_id"]]
+    return [*key, _Reversed((run["created_ms"], run["run_id"]))]
 
 
 class _Reversed:

@@ -332,14 +332,14 @@ def writer_states(writes: list[Write], buried: list[DeadWrite], *, ended: bool) 
     writers: dict[str, dict[str, Any]] = {}
     complete, nobody_says = True, True
     everything: list[Write | DeadWrite] = [*writes, *buried]
-    assigned = {one.writer_id for one in everything if one.server_assigned}
+    with_an_end = {one.writer_id for one in everything if not _open_ended(one)}
     for name in sorted({one.writer_id for one in everything if one.writer_id}):
         own = [write for write in writes if write.writer_id == name]
         sequences = {write.sequence for write in own if write.sequence}
         refused = {one.sequence for one in buried if one.writer_id == name} - sequences
         closes = [write.body.last_sequence for write in own if isinstance(write.body, CloseWriter)]
         final = max(closes, default=None)
-        if name in assigned:
+        if name not in with_an_end:
             complete &= not refused
             if not refused:
                 continue
@@ -355,6 +355,13 @@ def writer_states(writes: list[Write], buried: list[DeadWrite], *, ended: bool) 
             "dropped": dropped,
         }
     return {"writers": writers, "complete": complete and (ended or not nobody_says)}
+
+
+def _open_ended(one: Write | DeadWrite) -> bool:
+    """Whether nobody waits for more of its writer: a server's own, or that of a change from outside."""
+    if isinstance(one, DeadWrite):
+        return one.open_ended
+    return one.server_assigned or from_outside(one)
 
 
 def summary(name: str, accepted: list[int], updates: list[Write], runs: dict[str, Any]) -> dict[str, Any] | None:

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from tests.contract.store_databases import execute
+from tests.contract.store_deleting import delete_experiment, undelete_experiment
 from tests.contract.store_writes import RUN, T, complete, points, start, update, write
-from tests.contract.watcher import EVERYTHING, StoreWatcher, state_in
+from tests.contract.watcher import EVERYTHING, StoreWatcher, Telling, state_in
 from tracker_server.errors import InvalidRequest
 from tracker_server.model.status import Status
 from tracker_server.model.watching import Cursor
@@ -140,6 +141,52 @@ class ChangesContract:
         assert [change.run.deleted_ms for change in watcher.catch_up()] == [T]
         store.flush([write(3, UpdateRun(T + 1, {"deleted_ms": None}, {}, from_outside=True))])
         assert [change.run.deleted_ms for change in watcher.catch_up()] == [None]
+
+    @pytest.mark.parametrize("page", [1, 3, 7, 100])
+    def test_deletion_and_restoring_of_an_experiment_are_changes_of_each_of_its_runs(
+        self, store: Store, page: int
+    ) -> None:
+        names = [f"run-{number}" for number in range(7)]
+        store.flush([write(1, start("e"), run=name, accepted=T + number % 3) for number, name in enumerate(names)])
+        store.flush([write(1, start("f"), run="elsewhere")])
+        queries = (EVERYTHING, dataclasses.replace(EVERYTHING, experiment_id="e"))
+        watchers = [StoreWatcher.from_now(store, query) for query in queries]
+        of_one = StoreWatcher.from_now(store, dataclasses.replace(EVERYTHING, run_ids=("run-3",)))
+        telling = Telling(store, page)
+        for number, (deletion, deleted_ms) in enumerate(((delete_experiment, T), (undelete_experiment, None))):
+            writes = [deletion(number + 1, at=T + number)]
+            store.flush(writes)
+            telling.flushed(writes)
+            while telling.advance():
+                pass
+            for watcher in watchers:
+                told = {change.run.run_id: change.experiment_deleted_ms for change in watcher.catch_up()}
+                assert told == dict.fromkeys(names, deleted_ms)
+            assert [change.experiment_deleted_ms for change in of_one.catch_up()] == [deleted_ms]
+        for watcher in (*watchers, of_one):
+            watcher.check_order()
+
+    def test_telling_of_an_experiment_raises_each_partition_of_a_page_by_one(self, store: Store) -> None:
+        names = [f"run-{number}" for number in range(20)]
+        store.flush([write(1, start("e"), run=name) for name in names])
+        before = store.revisions()
+        revisions, after = store.revise_experiment("e")
+        assert (revisions, after) == ({p: before[p] + 1 for p in revisions}, None)
+        assert revisions.keys() == {partition_of(name, store.partitions) for name in names}
+        assert store.revise_experiment("unknown") == ({}, None)
+
+    def test_who_begins_with_a_snapshot_between_a_deletion_and_its_telling_misses_nothing(self, store: Store) -> None:
+        store.flush([write(1, start("e"), run=name) for name in ("a", "b")])
+        early = StoreWatcher.with_snapshot(store, page=1)
+        assert early.read()
+        store.flush([delete_experiment(1)])
+        late = StoreWatcher.with_snapshot(store)
+        assert late.catch_up() == []
+        store.revise_experiment("e")
+        for watcher in (early, late):
+            watcher.catch_up()
+            told = {run: state["experiment_deleted_ms"] for run, state in watcher.latest().items()}
+            assert told == {"a": T, "b": T}
 
     def test_totals_of_a_rewound_series_are_right_before_they_are_made_anew(self, store: Store) -> None:
         watcher = StoreWatcher.from_now(store)

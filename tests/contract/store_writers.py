@@ -5,7 +5,7 @@ import pytest
 from tests.contract.store_state import read_run, writers_of
 from tests.contract.store_writes import RUN, WRITER, T, complete, points, write
 from tracker_server import limits
-from tracker_server.model.writes import Body, CloseWriter, LogPoints, Write
+from tracker_server.model.writes import Body, CloseWriter, LogPoints, UpdateRun, Write
 from tracker_server.store.ledger import DeadWrite
 from tracker_server.store.store import Store
 
@@ -79,6 +79,33 @@ class WritersContract:
         store.flush([assigned(4, points([2], [2.0]))])
         details = store.read_run(RUN, "", 1)
         assert (details.writers, details.complete) == ([], True)
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_who_changes_a_run_from_outside_is_not_waited_for(self, store: Store, first: bool) -> None:
+        """Whatever writer it names, and whether it comes before the run's own writers or after them."""
+        person = "a-person-000000000"
+        stop = UpdateRun(T, {"stop_requested": True}, {}, from_outside=True)
+        outside = [write(1, stop, writer=person), write(3, stop, writer=person)]
+        own = [write(1, points([1], [1.0])), write(0, CloseWriter(1))]
+        store.flush(outside if first else own)
+        store.flush(own if first else outside)
+        details = store.read_run(RUN, "", 1)
+        assert (list(writers_of(details)), details.complete) == ([WRITER], True)
+        # It becomes one of the run's own writers with the first write of the run's that it sends.
+        store.flush([write(4, points([2], [1.0]), writer=person)])
+        details = store.read_run(RUN, "", 1)
+        assert (list(writers_of(details)), details.complete) == ([person, WRITER], False)
+        store.flush([write(0, CloseWriter(4), writer=person), write(2, stop, writer=person)])
+        assert store.read_run(RUN, "", 1).complete
+
+    def test_a_refused_change_from_outside_is_listed_until_it_is_replayed(self, store: Store) -> None:
+        person = "a-person-000000000"
+        store.flush([write(1, points([1], [1.0])), write(0, CloseWriter(1))])
+        store.mark_dead([DeadWrite(RUN, False, person, 2, True)])
+        details = store.read_run(RUN, "", 1)
+        assert (details.complete, writers_of(details)[person]["dead"]) == (False, "2")
+        store.flush([write(2, UpdateRun(T, {"notes": "n"}, {}, from_outside=True), writer=person)])
+        assert store.read_run(RUN, "", 1).complete
 
     def test_of_too_many_writers_those_are_listed_because_of_which_the_run_is_not_complete(
         self, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from deploy.servers import PostgreSQL
 from tests.contract.store_databases import migrated_url, postgres_store, settings_for, sqlite_store
-from tests.contract.store_strategies import RUNS, histories, renamed
-from tests.contract.store_writes import points, write
-from tests.contract.watcher import EVERYTHING, StoreWatcher, state_in
+from tests.contract.store_deleting import delete_experiment, undelete_experiment
+from tests.contract.store_strategies import RUNS, SERVERS_OWN, histories, renamed
+from tests.contract.store_writes import T, points, start, write
+from tests.contract.watcher import EVERYTHING, StoreWatcher, Telling, state_in
 from tracker_server.errors import RunNotFound
 from tracker_server.model.writes import UpdateExperiment, Write
 from tracker_server.store.store import Store, open_store
@@ -58,12 +59,17 @@ def check(store: Store, history: list[Write], seed: int) -> None:
     runs = sorted({one.scope_id for one in writes if not isinstance(one.body, UpdateExperiment)})
     order = [*writes, *source.sample(writes, len(writes) // 3)]
     source.shuffle(order)
+    telling = Telling(store)
     while order:
         size = source.choice([1, 3, 10, 40])
         batch, order = order[:size], order[size:]
         for run in sorted(store.flush(batch).stale):
             if source.random() < 0.5:
                 store.refresh_totals(run)
+        telling.flushed(batch)
+        if source.random() < 0.6:
+            telling.page = source.choice(_PAGES)
+            telling.advance()
         if source.random() < 0.1:
             late = StoreWatcher.with_snapshot(store, source.choice(list(queries.values())))
             kind = f"late {len(watchers)}"
@@ -75,6 +81,8 @@ def check(store: Store, history: list[Write], seed: int) -> None:
                 watcher.read()
             if source.random() < 0.2:
                 watcher.reconnect()
+    while telling.advance():
+        pass
     states = {run: state_in(store, run) for run in runs}
     inside = {run for run, state in states.items() if state["run"]["experiment_id"] == experiment}
     visible = {run for run in runs if not is_hidden(store, run)}
@@ -130,12 +138,14 @@ WRITERS, FLUSHES, ROUND = 3, 40, 12
 
 
 def test_a_watcher_beside_several_consumers_misses_nothing(postgresql: PostgreSQL) -> None:
-    """Three consumers flush to the same partitions at the same time, their commits in any order; the watchers read all
-    the while, one of them with a new connection for each page."""
+    """Three consumers flush to the same partitions at the same time, their commits in any order, and one of them deletes
+    and restores the experiment; the watchers read all the while, one of them with a new connection for each page."""
     url = migrated_url(postgresql)
     name = f"{next(_numbers)}-beside-"
     consumers = [open_store(settings_for(url), f"consumer {number}") for number in range(WRITERS)]
     reader = open_store(settings_for(url), "server")
+    experiment = f"{name}e"
+    consumers[0].flush([write(1, start(experiment), run=f"{name}{run}", writer=SERVERS_OWN) for run in range(30)])
     done = threading.Event()
 
     def consume(number: int) -> None:
@@ -144,7 +154,15 @@ def test_a_watcher_beside_several_consumers_misses_nothing(postgresql: PostgreSQ
             runs = source.sample(range(30), ROUND)
             body = points([turn], [float(turn)])
             writer = f"writer-000000000-{number}"
-            consumers[number].flush([write(turn, body, run=f"{name}{run}", writer=writer) for run in sorted(runs)])
+            writes = [write(turn, body, run=f"{name}{run}", writer=writer) for run in sorted(runs)]
+            if number == 0 and turn % 8 == 0:
+                change = delete_experiment if turn % 16 else undelete_experiment
+                writes.append(change(turn, experiment, at=T + turn))
+            consumers[number].flush(writes)
+            telling = Telling(consumers[number], page=7)
+            telling.flushed(writes)
+            while telling.advance():
+                pass
 
     def watch(watcher: StoreWatcher, *, anew: bool) -> None:
         while not done.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -278,6 +279,30 @@ def test_an_order_is_that_of_a_naive_reading_in_pages_of_any_size(name: str, req
     holds()
 
 
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_equal_runs_are_in_the_order_of_a_list_without_an_order(
+    name: str, size: int, request: pytest.FixtureRequest
+) -> None:
+    """So no order, the newest first, and an order in which all are equal are the same, page by page."""
+    store: Store = request.getfixturevalue(name)
+
+    def listed(order: str) -> list[str]:
+        ids: list[str] = []
+        after: RunPlace | None = None
+        while page := store.find_runs(RunQuery(order=order_of(order)), after, size)[0]:
+            ids += [one.record.run_id for one in page]
+            after = page[-1].place
+        return ids
+
+    newest_first = sorted(RUNS, key=lambda run: (run["created_ms"], run["run_id"]), reverse=True)
+    assert listed("") == [run["run_id"] for run in newest_first]
+    for order in ("created_at desc", "started_at", "stop_reason desc", "deleted_at, created_at desc"):
+        assert listed(order) == listed(""), order
+    by_status = sorted(newest_first, key=lambda run: int(run["status"]))
+    assert listed("status") == listed("status, created_at desc") == [run["run_id"] for run in by_status]
+
+
 def _texts_in(text: str, make: Callable[[str], Condition | None]) -> Iterator[tuple[str, Any]]:
     condition = make(text)
     assert condition is not None
@@ -341,7 +366,8 @@ def test_pages_stay_as_they_are_while_runs_arrive(postgresql: PostgreSQL, tmp_pa
                     number += 2
             ids = [run for _, run in listed]
             assert len(set(ids)) == len(ids)
-            assert listed == sorted(listed)
+            newest_first = sorted(listed, key=itemgetter(1), reverse=True)
+            assert listed == sorted(newest_first, key=itemgetter(0)), "all were created in the same millisecond"
             assert {f"n{even:03}" for even in range(0, 60, 2)} <= set(ids)
 
 

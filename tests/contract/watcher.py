@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import select
+
 from tests.contract.store_state import vars_of
+from tracker_server.consumer.flusher import hidden_or_shown
 from tracker_server.model.records import RunChange
 from tracker_server.model.watching import Cursor, RunPosition, WatchQuery
+from tracker_server.model.writes import Write
 from tracker_server.store.store import Store
+from tracker_server.store.tables import experiments
 
 EVERYTHING = WatchQuery((), "", (), 1_000)
 
@@ -78,6 +84,7 @@ def state_of(change: RunChange) -> dict[str, Any]:
         # Signs of life are no changes.
         "run": {name: value for name, value in vars_of(change.run).items() if name != "last_seen_ms"},
         "metrics": {metric.name: _metric(metric) for metric in change.metrics},
+        "experiment_deleted_ms": change.experiment_deleted_ms,
     }
 
 
@@ -87,7 +94,37 @@ def state_in(store: Store, run_id: str) -> dict[str, Any]:
     return {
         "run": {name: value for name, value in vars_of(details.run).items() if name != "last_seen_ms"},
         "metrics": {metric.name: _metric(metric) for metric in details.metrics},
+        "experiment_deleted_ms": experiment_deleted_ms(store, details.run.experiment_id),
     }
+
+
+def experiment_deleted_ms(store: Store, experiment_id: str) -> int | None:
+    """When an experiment was deleted; None: it is not, or not there."""
+    query = select(experiments.c.deleted_ms).where(experiments.c.experiment_id == experiment_id)
+    with store._reader.connect() as connection:
+        return connection.execute(query).scalar()
+
+
+@dataclass
+class Telling:
+    """Tells watchers of experiments that were deleted or restored, as a consumer does, a page at a time."""
+
+    store: Store
+    page: int = 100
+    _owed: list[tuple[str, RunPosition | None]] = field(default_factory=list)
+
+    def flushed(self, writes: Sequence[Write]) -> None:
+        """These were stored."""
+        self._owed += [(experiment_id, None) for experiment_id in hidden_or_shown(writes)]
+
+    def advance(self) -> bool:
+        """Tells of some runs; whether that was not all."""
+        if self._owed:
+            experiment_id, after = self._owed.pop(0)
+            _, after = self.store.revise_experiment(experiment_id, after, self.page)
+            if after is not None:
+                self._owed.insert(0, (experiment_id, after))
+        return bool(self._owed)
 
 
 def wandering(source: random.Random) -> int:

@@ -16,6 +16,7 @@ from tests.e2e.recount import wait_visible
 from tracker.v1 import resources_pb2 as resources
 from tracker.v1 import tracker_service_pb2 as public
 from tracker.v1 import tracker_service_pb2_grpc as rpc
+from tracker_client.client import TrackerClient
 
 _RESTORE_SECONDS = 3
 EXPERIMENT = "experiment"
@@ -88,6 +89,30 @@ def test_a_run_is_deleted_restored_deleted_again_and_purged(brief: Deployment) -
     runs = public.ListRunsRequest(experiment_id=EXPERIMENT, show_deleted=True)
     assert [run.run_id for run in call(stub.ListRuns, runs).runs] == ["kept"]
     assert purged(stub, shown)
+
+
+@pytest.mark.timeout(60)
+def test_who_watches_is_told_that_the_runs_of_an_experiment_went_and_came_back(calm: Deployment) -> None:
+    experiment_id = f"watched-{uuid.uuid4().hex[:8]}"
+    with TrackerClient(calm.server.address) as client:
+        for number in range(3):
+            client.start_run(public.StartRunRequest(run_id=f"{experiment_id}-{number}", experiment_id=experiment_id))
+        last = public.StartRunRequest(run_id=f"{experiment_id}-last", experiment_id=experiment_id)
+        begun = client.start_run(last).write_token
+        client.get_run(last.run_id, write_tokens=[begun])
+        changes = client.watch_runs(experiment_id, snapshot=True)
+        hidden: dict[str, bool] = {}
+
+        def watch_until(*, gone: bool) -> None:
+            while len(hidden) < 4 or set(hidden.values()) != {gone}:
+                updates = next(changes).updates
+                hidden.update({one.run.run_id: one.HasField("experiment_deleted_at") for one in updates})
+
+        watch_until(gone=False)
+        client.delete_experiment(public.DeleteExperimentRequest(experiment_id=experiment_id))
+        watch_until(gone=True)
+        client.undelete_experiment(public.UndeleteExperimentRequest(experiment_id=experiment_id))
+        watch_until(gone=False)
 
 
 def purged(stub: rpc.TrackerServiceStub, request: public.GetRunRequest) -> bool:

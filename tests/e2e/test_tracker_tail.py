@@ -59,6 +59,45 @@ def _log(client: TrackerClient, run_id: str, name: str, step: int, value: float)
     client.log_metric(messages.LogMetricRequest(run_id=run_id, name=name, step=step, value=value))
 
 
+def test_tail_ends_with_what_arrives_after_the_end(tracked: Tracked) -> None:
+    """The end may overtake what was sent before it: what is missing then is waited for."""
+    run_id, writer = f"live-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    with TrackerClient(tracked.address) as client:
+        client.start_run(messages.StartRunRequest(run_id=run_id, writer_id=writer, sequence=1))
+        command = [COMMAND, "tail", run_id, "--interval", "0.2"]
+        with subprocess.Popen(command, env=environment(tracked.address), stdout=-1, stderr=-1, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("metric\t")
+            client.log_metric(
+                messages.LogMetricRequest(run_id=run_id, writer_id=writer, name="loss", step=1, value=0.5, sequence=2)
+            )
+            assert process.stdout.readline().startswith("loss\t1\t")
+            end = messages.RunCompletedRequest(
+                run_id=run_id, writer_id=writer, status=resources.RUN_STATUS_COMPLETED, sequence=4
+            )
+            client.run_completed(end)
+            client.log_metric(
+                messages.LogMetricRequest(run_id=run_id, writer_id=writer, name="loss", step=2, value=0.25, sequence=3)
+            )
+            client.close_writer(messages.CloseWriterRequest(run_id=run_id, writer_id=writer, last_sequence=4))
+            rest, err = process.communicate(timeout=30)
+    assert (process.returncode, [line.split("\t")[:2] for line in rest.splitlines()]) == (0, [["loss", "2"]])
+    assert f"run {run_id}: completed. Everything that was sent has arrived." in err
+
+
+def test_tail_of_a_run_whose_experiment_is_deleted_ends_and_says_so(tracked: Tracked) -> None:
+    run_id, experiment_id = f"gone-{uuid.uuid4().hex[:8]}", f"gone-{uuid.uuid4().hex[:8]}"
+    with TrackerClient(tracked.address) as client:
+        client.start_run(messages.StartRunRequest(run_id=run_id, experiment_id=experiment_id))
+        command = [COMMAND, "tail", run_id, "--interval", "0.1"]
+        with subprocess.Popen(command, env=environment(tracked.address), stdout=-1, stderr=-1, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("metric\t")
+            client.delete_experiment(messages.DeleteExperimentRequest(experiment_id=experiment_id))
+            _, err = process.communicate(timeout=15)
+    assert (process.returncode, "was deleted; UndeleteExperiment restores it" in err) == (1, True)
+
+
 def test_tail_outlives_a_server_that_is_away(tmp_path: Path) -> None:
     deployment = Deployment(tmp_path / "tracker").start()
     try:

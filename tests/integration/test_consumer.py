@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.store_writes import start, write
+from tests.contract.watcher import StoreWatcher
 from tests.unit.test_batch import delivery, good_write
 from tracker.internal.v1 import envelope_pb2 as internal
+from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import limits
 from tracker_server.cache.memory import MemoryCache
 from tracker_server.config import Settings
@@ -25,6 +28,7 @@ from tracker_server.consumer.flusher import ConsumerStopped
 from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable
 from tracker_server.invalidation import Invalidator
 from tracker_server.model.records import Position
+from tracker_server.model.watching import RunPosition
 from tracker_server.model.writes import Write
 from tracker_server.notices import MemoryChanges
 from tracker_server.ports import DeadLetter, Delivery
@@ -111,11 +115,22 @@ class FaultyStore(Store):
     """A real store that fails when the test says so."""
 
     fault: Callable[[Sequence[Write]], None] = staticmethod(lambda _batch: None)
+    revisions_fail = 0
+    """How often the next revisions of an experiment's runs fail, after the first page."""
 
     def flush(self, batch: Sequence[Write]) -> Outcome:
         """Fails or flushes."""
         self.fault(batch)
         return super().flush(batch)
+
+    def revise_experiment(
+        self, experiment_id: str, after: RunPosition | None = None, limit: int = 2
+    ) -> tuple[Mapping[int, int], RunPosition | None]:
+        """Fails or revises a page of two."""
+        if after is not None and self.revisions_fail:
+            self.revisions_fail -= 1
+            raise StoreUnavailable
+        return super().revise_experiment(experiment_id, after, limit)
 
 
 @pytest.fixture
@@ -223,6 +238,32 @@ async def test_a_write_that_the_database_refuses_is_isolated_and_its_neighbours_
     assert (letter.sequence, "no such value" in letter.reason) == (7, True)
     sets = store.applied([("run", "writer-0123456789")], experiments=False)
     assert str(sets["run", "writer-0123456789"].dead) == "7"
+
+
+async def test_a_deleted_experiment_is_told_to_watchers_before_it_is_acknowledged_and_again_when_it_comes_again(
+    store: FaultyStore,
+) -> None:
+    """One page of its runs in each transaction; the database goes away in between."""
+    names = [f"run-{number}" for number in range(5)]
+    store.flush([write(1, start("e"), run=name) for name in names])
+    watcher = StoreWatcher.from_now(store)
+    deletion = internal.Write(
+        kind=internal.WRITE_KIND_DELETE_EXPERIMENT,
+        scope_id="e",
+        writer_id="writer-0123456789",
+        sequence=1,
+        accepted_at_unix_ms=1,
+        payload=public.DeleteExperimentRequest(experiment_id="e").SerializeToString(),
+    )
+    subscriber = ScriptedSubscriber()
+    store.revisions_fail = 2
+    async with running(subscriber, store):
+        for count in (1, 2):
+            subscriber.put(deletion)
+            await until(lambda count=count: subscriber.acked == count)  # type: ignore[misc]  # bound at once
+            told = [change.run.run_id for change in watcher.catch_up() if change.experiment_deleted_ms == 1]
+            assert sorted(told) == names
+    assert store.revisions_fail == 0
 
 
 async def test_while_the_database_is_away_the_batch_waits_and_nothing_is_acknowledged(store: FaultyStore) -> None:

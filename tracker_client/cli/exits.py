@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracker_client.errors import TrackerError, Unauthenticated
+from tracker_client.errors import TrackerError, Unauthenticated, Unimplemented
 from tracker_client.settings import BadSetting
 
 OK = 0
@@ -43,6 +43,8 @@ def explain(error: TrackerError | BadSetting, server: str) -> str:
     lines = [error.message, *(f"  {name}: {what}" for name, what in error.violations)]
     if isinstance(error, Unauthenticated):
         lines[0] += "; give a key with --api-key or TRACKER_API_KEY"
+    elif isinstance(error, Unimplemented):
+        lines[0] += "; the server is older than this command"
     elif error.reason in _ADVICE:
         lines[0] += f"; {_ADVICE[error.reason]}"
     return "\n".join(lines)

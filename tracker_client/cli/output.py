@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tracker.v1.resources_pb2 import RunStatus
+from tracker.v1.resources_pb2 import MetricSummary, RunStatus
 from tracker_client.cli import texts
 
 STATUS_STYLES = {
@@ -88,6 +88,15 @@ def number(value: float | None) -> Cell:
         return NOTHING
     style = "" if abs(value) < float("inf") else "yellow"
     return Cell(texts.number(value), texts.exact(value), style)
+
+
+def metric(summary: MetricSummary | None) -> Cell:
+    """What a run is judged by: the final value that it gave, else the last one."""
+    if summary is None:
+        return NOTHING
+    if summary.HasField("final_value"):
+        return number(summary.final_value)
+    return number(summary.last.value if summary.HasField("last") else None)
 
 
 def count(value: int) -> Cell:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from tracker.internal.v1 import envelope_pb2 as internal
-from tracker_server.envelope import OF_EXPERIMENTS, Undecodable, decode_write, read_envelope, wrap_write
+from tracker_server.envelope import (
+    OF_EXPERIMENTS,
+    Undecodable,
+    decode_write,
+    is_from_outside,
+    read_envelope,
+    wrap_write,
+)
 from tracker_server.model.writes import Write
 from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.ledger import DeadWrite
@@ -159,6 +166,7 @@ def write_letter(origin: Origin, reason: str) -> Letter:
     identity = None
     if raw.scope_id and raw.writer_id and raw.sequence > 0 and "\0" not in raw.scope_id + raw.writer_id:
         experiment = raw.kind in OF_EXPERIMENTS
-        identity = DeadWrite(raw.scope_id, experiment, raw.writer_id, raw.sequence, raw.server_assigned)
+        open_ended = raw.server_assigned or is_from_outside(raw)
+        identity = DeadWrite(raw.scope_id, experiment, raw.writer_id, raw.sequence, open_ended)
     letter = DeadLetter(wrap_write(raw), origin.delivery.partition, reason, raw.scope_id, raw.writer_id, raw.sequence)
     return Letter(origin.delivery, origin.index, letter, identity)

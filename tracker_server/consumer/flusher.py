@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -19,7 +20,8 @@ from tracker_server.consumer.dead_limit import DeadLimit
 from tracker_server.consumer.refresher import Refresher
 from tracker_server.errors import BrokerUnavailable, QueueFull, StoreUnavailable, TrackerError
 from tracker_server.invalidation import Invalidator
-from tracker_server.model.writes import Write
+from tracker_server.model.watching import RunPosition
+from tracker_server.model.writes import UpdateExperiment, Write
 from tracker_server.ports import Subscriber
 from tracker_server.store.flush import Outcome
 from tracker_server.store.ledger import DeadWrite
@@ -93,6 +95,7 @@ class Flusher:
         if letters:
             await self._bury(batch, letters)
         await self._tell(batch)
+        await self._revise(batch)
         await self._invalidator.committed(scopes)
         await self._subscriber.ack(batch.deliveries[-1])
         if mark is not None:
@@ -179,6 +182,20 @@ class Flusher:
         except BrokerUnavailable:
             await self._patiently(batch.session, lambda: self._store.owe_events(lowest))
 
+    async def _revise(self, batch: Batch) -> None:
+        """Tells who watches the runs of experiments that were deleted or restored, some of them in each transaction.
+
+        Before the acknowledgement, and for duplicates too: dying in between, it is done again.
+        """
+        for experiment_id in hidden_or_shown(batch.writes):
+            after: RunPosition | None = None
+            while True:
+                page = partial(self._store.revise_experiment, experiment_id, after)
+                revisions, after = await self._patiently(batch.session, page)
+                self._announcer.changed(revisions)
+                if after is None:
+                    break
+
     async def _mark_dead(self, session: int, dead: Sequence[DeadWrite]) -> None:
         if dead:
             await self._patiently(session, lambda: self._store.mark_dead(dead))
@@ -227,3 +244,9 @@ class Flusher:
                 await self._subscriber.ack(batch.deliveries[-1])
                 message = "nearly every write is dead: this consumer may be older than the servers, or broken"
                 raise ConsumerStopped(message)
+
+
+def hidden_or_shown(writes: Iterable[Write]) -> list[str]:
+    """The experiments that these writes may have deleted or restored."""
+    updates = ((write.scope_id, write.body) for write in writes if isinstance(write.body, UpdateExperiment))
+    return sorted({experiment_id for experiment_id, body in updates if "deleted_ms" in body.fields})

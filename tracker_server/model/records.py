@@ -81,8 +81,8 @@ class WriterRecord:
     dead: Ranges
     final_sequence: int | None
     dropped_points: int
-    server_assigned: bool = False
-    """A server's own, for writes that came without one: numbers that it left out were never written."""
+    open_ended: bool = False
+    """Nobody says what there is to come of it, so there are no holes: a server's own, or of changes from outside alone."""
 
     @property
     def last_sequence(self) -> int:
@@ -97,7 +97,7 @@ class WriterRecord:
     @property
     def missing(self) -> Ranges:
         """Sequences that have not arrived, up to the last one that is known of."""
-        if self.server_assigned:
+        if self.open_ended:
             return EMPTY
         return self.applied.union(self.dead).missing(self.last_sequence)
 
@@ -227,6 +227,8 @@ class RunChange:
     """Sorted by name, as many as were asked for."""
     revision: int
     purged: bool
+    experiment_deleted_ms: int | None = None
+    """When its experiment was deleted; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)

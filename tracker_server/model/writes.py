@@ -140,6 +140,18 @@ class Write:
     """Bytes of its payload."""
 
     @property
+    def from_outside(self) -> bool:
+        """Whether somebody else than the run says it."""
+        return isinstance(self.body, UpdateRun) and self.body.from_outside
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether nobody says how much more there is to come of its writer: the server numbered it, or it came from outside,
+        where a person or a service names a writer of its own and never closes it. Who waits for the run waits for neither.
+        """
+        return self.server_assigned or self.from_outside
+
+    @property
     def points(self) -> int:
         """How many points it brings."""
         if isinstance(self.body, LogPoints):
@@ -155,5 +167,4 @@ class Write:
 
     def key(self, time_ms: int) -> Key:
         """Which of two values wins, for a write that states this time."""
-        from_outside = isinstance(self.body, UpdateRun) and self.body.from_outside
-        return Key(FROM_OUTSIDE if from_outside else self.attempt, time_ms, self.writer_id, self.sequence)
+        return Key(FROM_OUTSIDE if self.from_outside else self.attempt, time_ms, self.writer_id, self.sequence)

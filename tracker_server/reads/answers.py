@@ -86,8 +86,12 @@ def update_message(change: RunChange) -> resources.RunUpdate:
             run_id=record.run_id, experiment_id=record.experiment_id, deleted_at=_moment(record.deleted_ms)
         )
         return resources.RunUpdate(run=run, revision=change.revision)
-    metrics = [_metric(metric) for metric in change.metrics]
-    return resources.RunUpdate(run=run_message(record), metrics=metrics, revision=change.revision)
+    return resources.RunUpdate(
+        run=run_message(record),
+        metrics=[_metric(metric) for metric in change.metrics],
+        revision=change.revision,
+        experiment_deleted_at=_moment(change.experiment_deleted_ms),
+    )
 
 
 def experiment_message(record: ExperimentRecord) -> resources.Experiment:

@@ -18,7 +18,7 @@ from tracker_server.model.watching import ChangePosition, Cursor, RunPosition, W
 from tracker_server.partitions import partition_of
 from tracker_server.store.run_reader import RUN_COLUMNS, has_something, run_record
 from tracker_server.store.series_book import series_state
-from tracker_server.store.tables import partition_revisions, run_revisions, runs, series
+from tracker_server.store.tables import experiments, partition_revisions, run_revisions, runs, series
 from tracker_server.store.totals_reader import made_anew
 from tracker_server.store.visible import visible_runs
 
@@ -62,6 +62,7 @@ def read_snapshot(connection: Connection, query: WatchQuery, cursor: Cursor, add
     columns = (*_COLUMNS, func.coalesce(run_revisions.c.revision, 0).label("revision"))
     wanted = (
         select(*columns)
+        .select_from(_WITH_EXPERIMENT)
         .outerjoin(run_revisions, run_revisions.c.run_id == runs.c.run_id)
         .where(visible_runs(), *_chosen(query))
         .order_by(runs.c.created_ms.desc(), runs.c.run_id.desc())
@@ -122,7 +123,10 @@ def read_changes(connection: Connection, query: WatchQuery, cursor: Cursor, add:
     return Progress(Cursor(targets, first=first), more=False, behind=present != targets)
 
 
-_COLUMNS: Final = (*RUN_COLUMNS, runs.c.cuts, runs.c.purged)
+_COLUMNS: Final = (
+    *RUN_COLUMNS, runs.c.cuts, runs.c.purged, experiments.c.deleted_ms.label("experiment_deleted_ms"),
+)  # fmt: skip
+_WITH_EXPERIMENT: Final = runs.outerjoin(experiments, experiments.c.experiment_id == runs.c.experiment_id)
 
 
 def _turns(query: WatchQuery, partitions: int, first: int) -> Sequence[int]:
@@ -172,7 +176,7 @@ def _concerns(query: WatchQuery, row: Row[Any], seen: int) -> bool:
 def _states(connection: Connection, query: WatchQuery, changed: Sequence[Row[Any]]) -> Iterator[RunChange]:
     for start in range(0, len(changed), _LOADED):
         revisions = {row.run_id: row.revision for row in changed[start : start + _LOADED]}
-        found = select(*_COLUMNS).where(runs.c.run_id.in_(sorted(revisions)))
+        found = select(*_COLUMNS).select_from(_WITH_EXPERIMENT).where(runs.c.run_id.in_(sorted(revisions)))
         rows = {row.run_id: row for row in connection.execute(found)}
         yield from _loaded(connection, query, [rows[run_id] for run_id in revisions], revisions)
 
@@ -184,7 +188,7 @@ def _loaded(
     metrics = _metrics(connection, query, rows)
     for row in rows:
         revision = row.revision if revisions is None else revisions[row.run_id]
-        yield RunChange(run_record(row), metrics.get(row.run_id, []), revision, row.purged)
+        yield RunChange(run_record(row), metrics.get(row.run_id, []), revision, row.purged, row.experiment_deleted_ms)
 
 
 def _metrics(connection: Connection, query: WatchQuery, rows: Sequence[Row[Any]]) -> dict[str, list[MetricRecord]]:

@@ -32,7 +32,8 @@ class WriterState:
     writer_no: int = 0
     final_sequence: int | None = None
     dropped_points: int = 0
-    server_assigned: bool = False
+    open_ended: bool = True
+    """Whether each of its writes is, see model/writes.py."""
     fresh: list[int] = field(default_factory=list)
     """Sequences that this flush adds."""
     changed: bool = False
@@ -46,7 +47,8 @@ class DeadWrite:
     experiment: bool
     writer_id: str
     sequence: int
-    server_assigned: bool
+    open_ended: bool
+    """See model/writes.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Ledger:
         if isinstance(write.body, Heartbeat):
             return
         state = self._state(write)
-        state.server_assigned = write.server_assigned
+        state.open_ended &= write.open_ended
         if isinstance(write.body, CloseWriter):
             if state.final_sequence is None or write.body.last_sequence > state.final_sequence:
                 state.final_sequence = write.body.last_sequence
@@ -141,7 +143,7 @@ class Ledger:
                     "dead": str(state.dead.remove(state.fresh)),
                     "final_sequence": state.final_sequence,
                     "dropped_points": state.dropped_points,
-                    "server_assigned": state.server_assigned,
+                    "server_assigned": state.open_ended,
                 }
                 for _, state in sorted(self._runs.items())
                 if state.changed
@@ -180,7 +182,7 @@ class Ledger:
         state = self._get(self._experiments if write.experiment else self._runs, write.scope_id, write.writer_id)
         if write.sequence not in state.applied:
             state.dead = state.dead.add([write.sequence])
-            state.server_assigned = write.server_assigned
+            state.open_ended &= write.open_ended
             state.changed = True
 
     def _of_run(self, run_id: str) -> list[WriterState]:
@@ -226,5 +228,5 @@ def _writer_state(scope: str, row: Mapping[str, Any]) -> WriterState:
         writer_no=row.get("writer_no", 0),
         final_sequence=row.get("final_sequence"),
         dropped_points=row.get("dropped_points", 0),
-        server_assigned=row.get("server_assigned", False),
+        open_ended=row.get("server_assigned", False),
     )

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Float, Numeric, Select, Text, and_, cast, lit
 
 from tracker_server.errors import InvalidRequest, Violation
 from tracker_server.filters.conditions import Condition, Order
+from tracker_server.filters.fields import TimeField
 from tracker_server.model.records import MetricRecord, RunRecord
 from tracker_server.store.json_values import Bool, Node, json_values
 from tracker_server.store.metric_rows import metric_rows, renewed_states
@@ -58,7 +59,7 @@ def find_runs(connection: Connection, query: RunQuery, after: RunPlace | None, s
     """At most so many runs, those that follow `after`. Raises InvalidRequest for a place that cannot be."""
     metrics = metric_rows(connection, metric_names(query.condition, query.order))
     search = RunSearch(json_values(connection.dialect.name), metrics)
-    keys = [(key, order.descending) for order in query.order for key in search.order_keys(order.field)]
+    keys = [(key, order.descending) for order in _beyond_ties(query.order) for key in search.order_keys(order.field)]
     columns = [key.label(f"key_{number}") for number, (key, _) in enumerate(keys)]
     statement = select(runs.c.run_id, runs.c.created_ms, *columns).select_from(search.source()).limit(size)
     statement = statement.where(visible_runs(show_deleted=query.show_deleted))
@@ -68,7 +69,7 @@ def find_runs(connection: Connection, query: RunQuery, after: RunPlace | None, s
         statement = statement.where(runs.c.status.in_(sorted(query.statuses)))
     if query.condition is not None:
         statement = statement.where(search.holds(query.condition))
-    statement = _by_keys(statement, keys, after) if keys else _newest_first(statement, after)
+    statement = _by_keys(statement, keys, after)
     places = [_place(row) for row in connection.execute(statement)]
     # Whole rows are wide: those of a page are read only once it is known which they are.
     wanted = select(*RUN_COLUMNS).where(runs.c.run_id.in_([place.run_id for place in places]))
@@ -92,22 +93,24 @@ def metrics_of_runs(
     return {run_id: [known[name] for name in names if name in known] for run_id, known in found.items()}
 
 
-def _newest_first(statement: Select[Any], after: RunPlace | None) -> Select[Any]:
-    if after is not None:
-        statement = statement.where(tuple_(runs.c.created_ms, runs.c.run_id) < (after.created_ms, after.run_id))
-    return statement.order_by(runs.c.created_ms.desc(), runs.c.run_id.desc())
+def _beyond_ties(order: Sequence[Order]) -> Sequence[Order]:
+    """Without what ties are ordered by anyway: an index has that order as it is, and no other."""
+    while order and order[-1] == _NEWEST_FIRST:
+        order = order[:-1]
+    return order
 
 
 def _by_keys(statement: Select[Any], keys: Sequence[tuple[Node, bool]], after: RunPlace | None) -> Select[Any]:
+    """Ties, which without keys is all of them, are in the order of a list that no order was asked for: newest first."""
     if after is not None:
         _check(after, keys)
-        follows: Bool = runs.c.run_id > after.run_id
+        follows: Bool = tuple_(runs.c.created_ms, runs.c.run_id) < (after.created_ms, after.run_id)
         for (key, descending), value in reversed(list(zip(keys, after.keys, strict=True))):
             follows = _follows(key, value, follows, descending=descending)
         statement = statement.where(follows)
     for key, descending in keys:
         statement = statement.order_by(key.is_(None), key.desc() if descending else key.asc())
-    return statement.order_by(runs.c.run_id)
+    return statement.order_by(runs.c.created_ms.desc(), runs.c.run_id.desc())
 
 
 def _check(after: RunPlace, keys: Sequence[tuple[Node, bool]]) -> None:
@@ -154,4 +157,5 @@ def _place(row: Sequence[Any]) -> RunPlace:
     return RunPlace(values[0], values[1], keys)
 
 
+_NEWEST_FIRST: Final = Order(TimeField("created_ms"), descending=True)
 _DECIMAL: Final = re.compile(r"-?(\d{1,400}(\.\d{1,400})?(E[+-]?\d{1,3})?|Infinity)", re.ASCII)

@@ -134,7 +134,7 @@ def _attempt(row: Row[Any], rewound_from_step: int | None) -> AttemptRecord:
 
 
 def _writers(connection: Connection, run_id: str) -> list[WriterRecord]:
-    """The writers of a run by id; of servers' own only those that have refused writes."""
+    """The writers of a run by id; of those of which nobody says what there is to come only such as have refused writes."""
     query = (
         select(writers)
         .where(writers.c.run_id == run_id, or_(writers.c.server_assigned.is_(False), writers.c.dead != ""))
@@ -155,7 +155,7 @@ def _writers(connection: Connection, run_id: str) -> list[WriterRecord]:
 
 def _is_complete(known: Sequence[WriterRecord], ended_ms: int | None) -> bool:
     """Whether everything that was sent is stored; where nobody says what that is, whether the run has ended."""
-    own = any(not writer.server_assigned for writer in known)
+    own = any(not writer.open_ended for writer in known)
     return all(writer.is_done for writer in known) and (own or ended_ms is not None)
 
 

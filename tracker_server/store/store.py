@@ -26,7 +26,7 @@ from tracker_server.model.records import (
     RunDetails,
 )
 from tracker_server.model.typed_json import Json
-from tracker_server.model.watching import Cursor, WatchQuery
+from tracker_server.model.watching import Cursor, RunPosition, WatchQuery
 from tracker_server.model.writes import Write
 from tracker_server.partitions import partition_of
 from tracker_server.store import experiment_reader, run_list, run_reader, schema
@@ -43,6 +43,7 @@ from tracker_server.store.owed_events import forgive, owe, owed
 from tracker_server.store.postgres_bulk import PostgresBulk
 from tracker_server.store.purging import Purging
 from tracker_server.store.retention import Retention
+from tracker_server.store.revision_book import EXPERIMENT_PAGE_RUNS, revise_experiment
 from tracker_server.store.run_list import FoundRun, RunPlace, RunQuery
 from tracker_server.store.series_book import series_columns
 from tracker_server.store.series_cache import RowChanged, SeriesCache
@@ -148,6 +149,13 @@ class Store:
             return list(
                 connection.execute(select(series.c.run_id).where(series.c.stale).distinct().limit(limit)).scalars()
             )
+
+    def revise_experiment(
+        self, experiment_id: str, after: RunPosition | None = None, limit: int = EXPERIMENT_PAGE_RUNS
+    ) -> tuple[Mapping[int, int], RunPosition | None]:
+        """Notes that some runs of an experiment read otherwise, since it was deleted or restored; see revision_book.py."""
+        with guard(), self._writer.begin() as connection:
+            return revise_experiment(connection, self._bulk, self.partitions, experiment_id, after, limit)
 
     def owe_events(self, lowest: Mapping[str, int]) -> None:
         """Notes that the ends of these runs' attempts, from the given number on, are still to be told of."""

@@ -244,6 +244,7 @@ writers = Table(
     Column("dead", Text, nullable=False, comment="Sequences that lie in the dead-letter queue, as ranges."),
     Column("final_sequence", BigInteger, comment="As CloseWriter said; NULL: not closed."),
     Column("dropped_points", BigInteger, nullable=False, server_default="0"),
+    # Also of a writer of changes from outside alone: Write.open_ended of all its writes.
     Column("server_assigned", Boolean, nullable=False),
     postgresql_with={"fillfactor": 50},
 )

@@ -961,6 +961,7 @@ class RunUpdate(google.protobuf.message.Message):
     RUN_FIELD_NUMBER: builtins.int
     METRICS_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    EXPERIMENT_DELETED_AT_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """Grows with every change of this run: an update whose revision is not larger than one seen before is old."""
     @property
@@ -971,15 +972,20 @@ class RunUpdate(google.protobuf.message.Message):
     def metrics(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MetricSummary]:
         """Its metrics, sorted by name; as many as max_metrics."""
 
+    @property
+    def experiment_deleted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its experiment was deleted. Unset unless it is; then no read shows the run."""
+
     def __init__(
         self,
         *,
         run: global___Run | None = ...,
         metrics: collections.abc.Iterable[global___MetricSummary] | None = ...,
         revision: builtins.int = ...,
+        experiment_deleted_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["metrics", b"metrics", "revision", b"revision", "run", b"run"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["experiment_deleted_at", b"experiment_deleted_at", "run", b"run"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["experiment_deleted_at", b"experiment_deleted_at", "metrics", b"metrics", "revision", b"revision", "run", b"run"]) -> None: ...
 
 global___RunUpdate = RunUpdate
 
@@ -1112,12 +1118,13 @@ class Completeness(google.protobuf.message.Message):
     complete: builtins.bool
     """True when every writer has closed itself and none has a missing or refused sequence. Of a run whose writes all came
     without a writer_id nobody has said what there is to come: true when its newest attempt has ended and none of them
-    was refused.
+    was refused. The same goes for a writer_id that only changes from outside name (StopRun, DeleteRun, UndeleteRun,
+    UpdateRun without an attempt): it is not waited for.
     """
     @property
     def writers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WriterState]:
-        """One per writer that sent its own writer_id, and the server's own where writes without one were refused; sorted. At
-        most 1,000 are listed, first of all those because of which it is not complete.
+        """One per writer that sent its own writer_id, but for those of changes from outside; of those, and of the server's own,
+        such as have refused writes; sorted. At most 1,000 are listed, first of all those because of which it is not complete.
         """
 
     def __init__(

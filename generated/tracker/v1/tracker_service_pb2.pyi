@@ -1375,7 +1375,8 @@ class ListRunsRequest(google.protobuf.message.Message):
     """
     order_by: builtins.str
     """Comma-separated fields, each followed by desc or not, such as metrics."val/loss".min, created_at desc. Runs that
-    lack a value come last either way; ties are broken by run_id. Empty: created_at desc.
+    lack a value come last either way; of equal ones the newest comes first, and of those created in the same
+    millisecond the one with the largest run_id. Empty: created_at desc.
     """
     show_deleted: builtins.bool
     """List deleted runs too, as long as they can be restored."""

@@ -24,11 +24,16 @@ from tracker_client.cli.commands.show import arrival
 from tracker_client.cli.following import Follower, Point
 from tracker_client.cli.options import ApiKey, AsJson, RunId, Server
 from tracker_client.cli.session import connection, fail
+from tracker_client.cli.watching import Patience, moments
+from tracker_client.client import TrackerClient
 from tracker_client.errors import TrackerError
 
 ENDED = (RUN_STATUS_COMPLETED, RUN_STATUS_FAILED, RUN_STATUS_CANCELLED, RUN_STATUS_PREEMPTED)
 """Statuses after which nothing more is expected."""
-LINES_A_POLL = 20
+LATE_SECONDS = 3.0
+"""How long to wait, after a run's end, for what has not arrived yet."""
+LATE_PAUSE_SECONDS = 0.25
+LINES_A_LOOK = 20
 """New lines that a terminal gets at once; of more, the last ones. A pipe gets all."""
 
 
@@ -38,15 +43,17 @@ def tail(
     follow: Annotated[
         bool, typer.Option("--follow/--once", help="Go on until the run ends, or only say where it is.")
     ] = True,
-    interval: Annotated[float, typer.Option(min=0.1, max=3_600, metavar="SECONDS", help="Between two looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3_600, metavar="SECONDS", help="Between two looks, at least.")
+    ] = 1.0,
     as_json: AsJson = False,
     server: Server = None,
     api_key: ApiKey = None,
 ) -> None:
     """Follow a run until it ends.
 
-    Prints the last point of each metric, then new points as they come. Points that arrive late, with a step below one
-    that was printed, are left out.
+    Prints the last point of each metric, then new points as they come: the server says when to look. Points that arrive
+    late, with a step below one that was printed, are left out.
     """
     with connection(server, api_key) as client:
         follower = Follower(client, run, metrics or ())
@@ -54,22 +61,34 @@ def tail(
         _check_names(found, run, metrics or ())
         printer = _Printer(as_json=as_json)
         printer.points(follower.begin(found))
-        waiting = False
-        while follow and found.run.status not in ENDED:
-            time.sleep(interval)
+        if follow and not _has_ended(found):
+            found = _follow(client, run, follower, printer, interval)
+        printer.note(f"run {run}: {texts.status(found.run.status)}. {arrival(found.completeness)}")
+
+
+def _follow(client: TrackerClient, run: str, follower: Follower, printer: _Printer, interval: float) -> GetRunResponse:
+    """Prints what comes until the run has ended; returns the run as it is then."""
+    patience = Patience(printer.note)
+
+    def look() -> GetRunResponse:
+        # A server that is away for a while is no reason to end what may have been left open over night.
+        while True:
             try:
                 found = client.get_run(run)
                 printer.points(follower.advance(found))
             except TrackerError as error:
-                # A server that is away for a while is no reason to end what may have been left open over night.
-                if not error.retryable:
-                    raise
-                if not waiting:
-                    printer.note(f"the server does not answer ({error.message}); waiting for it")
-                waiting = True
+                patience.failed(error)
             else:
-                waiting = False
-        printer.note(f"run {run}: {texts.status(found.run.status)}. {arrival(found.completeness)}")
+                patience.answered()
+                return found
+
+    found = next(found for found in (look() for _ in moments(client, run, interval, patience)) if _has_ended(found))
+    # What was sent before the end may arrive after it.
+    until = time.monotonic() + LATE_SECONDS
+    while not found.completeness.complete and time.monotonic() < until:
+        time.sleep(min(interval, LATE_PAUSE_SECONDS))
+        found = look()
+    return found
 
 
 class _Printer:
@@ -115,7 +134,7 @@ class _Printer:
         try:
             for point in points:
                 latest.setdefault(point.step, []).append(point)
-                if len(latest) > LINES_A_POLL:
+                if len(latest) > LINES_A_LOOK:
                     del latest[min(latest)]
                     dropped = True
         finally:
@@ -135,9 +154,13 @@ def _line(step: int, points: Sequence[Point]) -> Text:
     return line
 
 
+def _has_ended(found: GetRunResponse) -> bool:
+    return found.run.status in ENDED
+
+
 def _check_names(found: GetRunResponse, run: str, metrics: Sequence[str]) -> None:
     """Names that the run does not have yet may come, unless it has ended."""
     known = [metric.name for metric in found.metrics]
     unknown = sorted(set(metrics).difference(known))
-    if unknown and found.run.status in ENDED:
+    if unknown and _has_ended(found):
         fail(f"run {run} has no metric {unknown[0]!r}; it has: {', '.join(known[:50]) or 'none'}")
