@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
-from tracker.v1.resources_pb2 import ConfigMap, MetricDefinition, Retention
 from tracker_server import limits
+from tracker_server.envelope_values import (
+    Undecodable,
+    changes_of,
+    check,
+    check_id,
+    check_name,
+    check_texts,
+    check_time,
+    config_of,
+    definition_of,
+    retention_of,
+    the_one,
+    time_of,
+)
 from tracker_server.model import writes
 from tracker_server.model.points import Block
 from tracker_server.model.status import TERMINAL
-from tracker_server.model.typed_json import Json, encode_value
+from tracker_server.model.typed_json import Json
 
 VERSION = 1
 """The envelope version that this code writes, and the only one it reads."""
-
-
-class Undecodable(Exception):
-    """A message or a write that this consumer cannot read."""
-
-
-@dataclass(frozen=True, slots=True)
-class BadWrite:
-    """A write of a good envelope that cannot be stored."""
-
-    raw: internal.Write
-    reason: str
 
 
 def read_envelope(body: bytes) -> list[internal.Write]:
@@ -62,13 +61,13 @@ def decode_write(raw: internal.Write) -> writes.Write:
     if decoder is None:
         message = f"unknown kind of write: {raw.kind}"
         raise Undecodable(message)
-    _check_id("scope", raw.scope_id)
+    check_id("scope", raw.scope_id)
     unnumbered = raw.kind in _UNNUMBERED
-    _check(unnumbered or raw.sequence >= 1, f"sequence {raw.sequence}")
+    check(unnumbered or raw.sequence >= 1, f"sequence {raw.sequence}")
     if raw.kind not in _ANONYMOUS:
-        _check_id("writer", raw.writer_id)
-    _check(raw.attempt >= 0, f"attempt {raw.attempt}")
-    _check_time(raw.accepted_at_unix_ms)
+        check_id("writer", raw.writer_id)
+    check(raw.attempt >= 0, f"attempt {raw.attempt}")
+    check_time(raw.accepted_at_unix_ms)
     try:
         body = decoder(raw)
     except (DecodeError, ValueError, OverflowError) as error:
@@ -94,25 +93,25 @@ def is_from_outside(raw: internal.Write) -> bool:
 
 def _log_metrics(raw: internal.Write) -> writes.LogPoints:
     request = internal.PackedLogMetrics.FromString(raw.payload)
-    _check(request.dropped_points >= 0, f"dropped_points {request.dropped_points}")
+    check(request.dropped_points >= 0, f"dropped_points {request.dropped_points}")
     return writes.LogPoints(
         tuple(_block(block, raw.accepted_at_unix_ms) for block in request.blocks), request.dropped_points
     )
 
 
 def _block(packed: internal.PackedBlock, accepted_ms: int) -> Block:
-    steps = np.frombuffer(_one(packed.steps), "<i8")
+    steps = np.frombuffer(the_one(packed.steps), "<i8")
     count = len(steps)
-    _check(count > 0, "a block without steps")
+    check(count > 0, "a block without steps")
     if packed.times_unix_ms:
-        times = np.frombuffer(_one(packed.times_unix_ms), "<i8")
-        _check(len(times) == count, f"{len(times)} times for {count} steps")
-        _check_time(int(times.min()))
-        _check_time(int(times.max()))
+        times = np.frombuffer(the_one(packed.times_unix_ms), "<i8")
+        check(len(times) == count, f"{len(times)} times for {count} steps")
+        check_time(int(times.min()))
+        check_time(int(times.max()))
     else:
         times = np.full(count, accepted_ms, np.int64)
     columns = packed.columns
-    _check(bool(columns), "a block without columns")
+    check(bool(columns), "a block without columns")
     names = _known_names(tuple([column.name for column in columns]))
     parts = [column.values for column in columns]
     if set(map(len, parts)) != {8 * count}:
@@ -126,16 +125,16 @@ def _block(packed: internal.PackedBlock, accepted_ms: int) -> Block:
 @lru_cache(maxsize=1024)
 def _known_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Checks the names of a block's columns. Jobs send the same ones again and again: they are checked, and kept, once."""
-    _check(len(set(names)) == len(names), "a metric twice in one block")
+    check(len(set(names)) == len(names), "a metric twice in one block")
     for name in names:
-        _check_name(name)
+        check_name(name)
     return names
 
 
 def _log_metric(raw: internal.Write) -> writes.LogPoints | writes.LogNext:
     request = public.LogMetricRequest.FromString(raw.payload)
-    _check_name(request.name)
-    time = _time(request, raw)
+    check_name(request.name)
+    time = time_of(request, raw)
     if not request.HasField("step"):
         return writes.LogNext(request.name, time, request.value)
     block = Block(
@@ -146,14 +145,14 @@ def _log_metric(raw: internal.Write) -> writes.LogPoints | writes.LogNext:
 
 def _start_run(raw: internal.Write) -> writes.StartRun:
     request = public.StartRunRequest.FromString(raw.payload)
-    _check_id("experiment", request.experiment_id, optional=True)
-    _check_id("parent", request.parent_run_id, optional=True)
-    _check_texts([request.name, request.group, *request.tags], request.metadata)
+    check_id("experiment", request.experiment_id, optional=True)
+    check_id("parent", request.parent_run_id, optional=True)
+    check_texts([request.name, request.group, *request.tags], request.metadata)
     return writes.StartRun(
-        _time(request, raw),
+        time_of(request, raw),
         request.experiment_id,
         request.name,
-        _config(request.config),
+        config_of(request.config),
         tuple(request.tags),
         dict(request.metadata),
         request.parent_run_id,
@@ -163,13 +162,13 @@ def _start_run(raw: internal.Write) -> writes.StartRun:
 
 def _run_completed(raw: internal.Write) -> writes.CompleteRun:
     request = public.RunCompletedRequest.FromString(raw.payload)
-    _check(int(request.status) in TERMINAL, f"status {request.status}")
-    _check_id("experiment", request.experiment_id, optional=True)
+    check(int(request.status) in TERMINAL, f"status {request.status}")
+    check_id("experiment", request.experiment_id, optional=True)
     for name in request.final_metrics:
-        _check_name(name)
-    _check_texts([request.reason], request.artifacts, request.metadata)
+        check_name(name)
+    check_texts([request.reason], request.artifacts, request.metadata)
     return writes.CompleteRun(
-        _time(request, raw),
+        time_of(request, raw),
         request.experiment_id,
         request.status,
         dict(request.final_metrics),
@@ -181,7 +180,7 @@ def _run_completed(raw: internal.Write) -> writes.CompleteRun:
 
 def _close_writer(raw: internal.Write) -> writes.CloseWriter:
     request = public.CloseWriterRequest.FromString(raw.payload)
-    _check(request.last_sequence >= 0, f"last_sequence {request.last_sequence}")
+    check(request.last_sequence >= 0, f"last_sequence {request.last_sequence}")
     return writes.CloseWriter(request.last_sequence)
 
 
@@ -193,9 +192,9 @@ def _heartbeat(raw: internal.Write) -> writes.Heartbeat:
 def _update_run(raw: internal.Write) -> writes.UpdateRun:
     request = public.UpdateRunRequest.FromString(raw.payload)
     changes = request.changes
-    _check_id("parent", changes.parent_run_id, optional=True)
-    _check_texts([changes.name, changes.notes, changes.group, *changes.tags], changes.metadata, changes.artifacts)
-    fields, maps = _changes(
+    check_id("parent", changes.parent_run_id, optional=True)
+    check_texts([changes.name, changes.notes, changes.group, *changes.tags], changes.metadata, changes.artifacts)
+    fields, maps = changes_of(
         list(request.update_mask.paths),
         {
             "name": changes.name,
@@ -206,198 +205,76 @@ def _update_run(raw: internal.Write) -> writes.UpdateRun:
         },
         {
             "tags": dict.fromkeys(changes.tags, True),
-            "config": _config(changes.config),
+            "config": config_of(changes.config),
             "metadata": dict(changes.metadata),
             "artifacts": dict(changes.artifacts),
         },
     )
     if "group" in fields:
         fields["run_group"] = fields.pop("group")
-    return writes.UpdateRun(_time(request, raw), fields, maps, from_outside=is_from_outside(raw))
+    return writes.UpdateRun(time_of(request, raw), fields, maps, from_outside=is_from_outside(raw))
 
 
 def _rewind_run(raw: internal.Write) -> writes.RewindRun:
     request = public.RewindRunRequest.FromString(raw.payload)
-    _check(request.step < limits.MAX_STEP, f"step {request.step}")
-    _check(raw.attempt >= 1, f"attempt {raw.attempt}")
-    return writes.RewindRun(_time(request, raw), request.step + 1)
+    check(request.step < limits.MAX_STEP, f"step {request.step}")
+    check(raw.attempt >= 1, f"attempt {raw.attempt}")
+    return writes.RewindRun(time_of(request, raw), request.step + 1)
 
 
 def _stop_run(raw: internal.Write) -> writes.UpdateRun:
     request = public.StopRunRequest.FromString(raw.payload)
-    _check_texts([request.reason])
+    check_texts([request.reason])
     fields: dict[str, Json] = {
         "stop_requested": not request.withdraw,
         "stop_reason": "" if request.withdraw else request.reason,
     }
-    return writes.UpdateRun(_time(request, raw), fields, {}, from_outside=True)
+    return writes.UpdateRun(time_of(request, raw), fields, {}, from_outside=True)
 
 
 def _delete_run(raw: internal.Write) -> writes.UpdateRun:
-    time = _time(public.DeleteRunRequest.FromString(raw.payload), raw)
+    time = time_of(public.DeleteRunRequest.FromString(raw.payload), raw)
     # What may be purged and when is not for callers' clocks to say.
     return writes.UpdateRun(time, {"deleted_ms": raw.accepted_at_unix_ms}, {}, from_outside=True)
 
 
 def _undelete_run(raw: internal.Write) -> writes.UpdateRun:
-    time = _time(public.UndeleteRunRequest.FromString(raw.payload), raw)
+    time = time_of(public.UndeleteRunRequest.FromString(raw.payload), raw)
     return writes.UpdateRun(time, {"deleted_ms": None}, {}, from_outside=True)
 
 
 def _update_experiment(raw: internal.Write) -> writes.UpdateExperiment:
     request = public.UpdateExperimentRequest.FromString(raw.payload)
     changes = request.changes
-    _check_texts([changes.name, changes.notes, *changes.tags], changes.metadata)
-    definitions = {definition.name: _definition(definition) for definition in changes.metric_definitions}
-    fields, maps = _changes(
+    check_texts([changes.name, changes.notes, *changes.tags], changes.metadata)
+    definitions = {definition.name: definition_of(definition) for definition in changes.metric_definitions}
+    fields, maps = changes_of(
         list(request.update_mask.paths),
-        {"name": changes.name, "notes": changes.notes, "retention": _retention(changes.retention)},
+        {"name": changes.name, "notes": changes.notes, "retention": retention_of(changes.retention)},
         {
             "tags": dict.fromkeys(changes.tags, True),
             "metadata": dict(changes.metadata),
             "metric_definitions": definitions,
         },
     )
-    return writes.UpdateExperiment(_time(request, raw), fields, maps)
-
-
-def _definition(definition: MetricDefinition) -> dict[str, Json]:
-    _check_name(definition.name)
-    _check_texts([definition.x_metric, definition.unit, definition.description])
-    return {
-        "goal": int(definition.goal),
-        "x_metric": definition.x_metric,
-        "unit": definition.unit,
-        "description": definition.description,
-    }
-
-
-def _retention(retention: Retention) -> Json:
-    days = retention.delete_runs_after_days, retention.drop_points_after_days
-    _check(min(days) >= 0, f"retention of {min(days)} days")
-    if not any(days):
-        return None
-    return {"delete_runs_after_days": days[0], "drop_points_after_days": days[1]}
+    return writes.UpdateExperiment(time_of(request, raw), fields, maps)
 
 
 def _delete_experiment(raw: internal.Write) -> writes.UpdateExperiment:
-    time = _time(public.DeleteExperimentRequest.FromString(raw.payload), raw)
+    time = time_of(public.DeleteExperimentRequest.FromString(raw.payload), raw)
     return writes.UpdateExperiment(time, {"deleted_ms": raw.accepted_at_unix_ms}, {})
 
 
 def _undelete_experiment(raw: internal.Write) -> writes.UpdateExperiment:
-    time = _time(public.UndeleteExperimentRequest.FromString(raw.payload), raw)
+    time = time_of(public.UndeleteExperimentRequest.FromString(raw.payload), raw)
     return writes.UpdateExperiment(time, {"deleted_ms": None}, {})
 
 
 def _lease_marker(raw: internal.Write) -> writes.LeaseMarker:
     marker = internal.LeaseMarker.FromString(raw.payload)
-    _check_id("server", marker.server_id)
-    _check(marker.partition >= 0, f"partition {marker.partition}")
+    check_id("server", marker.server_id)
+    check(marker.partition >= 0, f"partition {marker.partition}")
     return writes.LeaseMarker(marker.server_id, marker.partition, marker.interrupted)
-
-
-def _changes(
-    mask: list[str], fields: Mapping[str, Json], maps: Mapping[str, Mapping[str, Json]]
-) -> tuple[dict[str, Json], dict[str, writes.MapChange]]:
-    _check_texts(mask)
-    if not mask:
-        return (
-            {name: value for name, value in fields.items() if value},
-            {name: writes.MapChange(set=values) for name, values in maps.items() if values},
-        )
-    chosen: dict[str, Json] = {}
-    changes: dict[str, writes.MapChange] = {}
-    for path in mask:
-        name, dot, entry = path.partition(".")
-        if name in fields and not dot:
-            chosen[name] = fields[name]
-        elif name in maps and not dot:
-            changes[name] = writes.MapChange(replace=True, set=maps[name])
-        elif name in maps:
-            before = changes.get(name, writes.MapChange())
-            if before.replace:
-                continue
-            if entry in maps[name]:
-                changes[name] = writes.MapChange(False, {**before.set, entry: maps[name][entry]}, before.remove)
-            else:
-                changes[name] = writes.MapChange(False, before.set, (*before.remove, entry))
-        else:
-            message = f"update_mask path {path!r}"
-            raise Undecodable(message)
-    return chosen, changes
-
-
-def _config(config: ConfigMap) -> dict[str, Json]:
-    encoded = {key: encode_value(value) for key, value in config.values.items()}
-    _check_texts(_texts_in(encoded))
-    return encoded
-
-
-def _texts_in(value: Json) -> Iterator[str]:
-    """Every text in a JSON value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts_in(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _texts_in(item)
-
-
-def _time(
-    request: public.StartRunRequest
-    | public.LogMetricRequest
-    | public.RunCompletedRequest
-    | public.UpdateRunRequest
-    | public.UpdateExperimentRequest
-    | public.RewindRunRequest
-    | public.StopRunRequest
-    | public.DeleteRunRequest
-    | public.UndeleteRunRequest
-    | public.DeleteExperimentRequest
-    | public.UndeleteExperimentRequest,
-    raw: internal.Write,
-) -> int:
-    if not request.HasField("timestamp"):
-        return raw.accepted_at_unix_ms
-    return _check_time(_milliseconds(request.timestamp))
-
-
-def _milliseconds(timestamp: Timestamp) -> int:
-    return timestamp.seconds * 1000 + timestamp.nanos // 1_000_000
-
-
-def _check_time(milliseconds: int) -> int:
-    _check(limits.MIN_TIME_MS <= milliseconds <= limits.MAX_TIME_MS, f"time {milliseconds} ms")
-    return milliseconds
-
-
-def _check_id(what: str, value: str, *, optional: bool = False) -> None:
-    right = len(value) <= limits.MAX_ID_LENGTH and value.isprintable() and (optional or value != "")
-    _check(right, f"{what} {value[:200]!r}")
-
-
-def _check_name(name: str) -> None:
-    _check(0 < len(name) <= limits.MAX_NAME_LENGTH and "\0" not in name, f"metric name {name[:80]!r}")
-
-
-def _check_texts(texts: Iterable[str], *maps: Mapping[str, str]) -> None:
-    for text in [*texts, *(part for entries in maps for pair in entries.items() for part in pair)]:
-        _check("\0" not in text, f"U+0000 in {text[:80]!r}")
-
-
-def _check(right: bool, what: str) -> None:
-    if not right:
-        raise Undecodable(what)
-
-
-def _one(parts: Iterable[bytes]) -> bytes:
-    chunks = list(parts)
-    _check(len(chunks) == 1, f"an array in {len(chunks)} parts")
-    return chunks[0]
 
 
 _DECODERS: dict[int, Callable[[internal.Write], writes.Body]] = {

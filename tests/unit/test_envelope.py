@@ -11,7 +11,8 @@ from tests.unit.envelopes import NOW_MS, PAYLOADS, good_write, log_metrics, run_
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public
 from tracker_server import limits
-from tracker_server.envelope import VERSION, Undecodable, decode_write, read_envelope, wrap_write
+from tracker_server.envelope import VERSION, decode_write, read_envelope, wrap_write
+from tracker_server.envelope_values import Undecodable
 from tracker_server.model.writes import (
     CloseWriter,
     CompleteRun,

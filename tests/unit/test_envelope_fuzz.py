@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.unit.envelopes import PAYLOADS, good_write
 from tracker.internal.v1 import envelope_pb2 as internal
-from tracker_server.envelope import Undecodable, decode_write, read_envelope, wrap_write
+from tracker_server.envelope import decode_write, read_envelope, wrap_write
+from tracker_server.envelope_values import Undecodable
 
 START = internal.WRITE_KIND_START_RUN
 

@@ -9,12 +9,12 @@ from enum import Enum
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker_server.envelope import (
     OF_EXPERIMENTS,
-    Undecodable,
     decode_write,
     is_from_outside,
     read_envelope,
     wrap_write,
 )
+from tracker_server.envelope_values import Undecodable
 from tracker_server.model.writes import Write
 from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.ledger import DeadWrite
