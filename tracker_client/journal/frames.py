@@ -119,7 +119,8 @@ def decode_segment_header(data: bytes | memoryview) -> tuple[SegmentHeader, int]
 def present_boot() -> str:
     """Which start of the machine this is; empty where the system does not say."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # Not as ASCII: that codec is imported when it is first used, and a signal handler that runs meanwhile finds none.
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 

@@ -163,3 +163,24 @@ def test_sigterm_within_init_ends_the_run_that_has_just_begun(
     answer = get_run(stub, "early")
     assert answer.run.status == data.RUN_STATUS_PREEMPTED
     assert answer.completeness.complete, answer.completeness
+
+_CODECS = """
+import sys
+import tracker_client as tracker
+import tracker_client.start
+
+def codecs():
+    return {name for name in sys.modules if name.startswith("encodings.")}
+
+before = codecs()
+run = tracker.init("codecs", run_id="codecs", capture=False)
+run.log({"loss": 0.5})
+run.finish()
+print(sorted(codecs() - before))
+"""
+
+
+def test_a_run_needs_no_codec_that_is_imported_when_it_is_first_used(tmp_path: Path, server: str) -> None:
+    """A handler that interrupts that import, and ends the run, would find the codec unknown."""
+    ended = Job(tmp_path, _CODECS, server=server).run()
+    assert (ended.code, ended.output.strip(), ended.warnings) == (0, "[]", [])
