@@ -164,6 +164,7 @@ def test_sigterm_within_init_ends_the_run_that_has_just_begun(
     assert answer.run.status == data.RUN_STATUS_PREEMPTED
     assert answer.completeness.complete, answer.completeness
 
+
 _CODECS = """
 import sys
 import tracker_client as tracker
