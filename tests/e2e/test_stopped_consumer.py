@@ -18,8 +18,10 @@ from tests.e2e.recount import recount
 STILL_SECONDS = 5.0
 """Longer than the time after which a consumer counts as dead, the broker's heartbeat and the transaction's limit."""
 _WAITING = sqlalchemy.text(
-    "SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    "SELECT client_port FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+    "AND wait_event = 'relation'"
 )
+"""Waits for the table. Others of the same consumer may wait for rows that this one has locked, and would go on waiting."""
 _CUT = sqlalchemy.text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
     "AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND xact_start IS NOT NULL"
