@@ -155,3 +155,18 @@ def test_processes_that_take_turns_see_each_others_rows(stores: list[Store]) -> 
         assert (outcome.applied, outcome.points) == (1, 2)
         sent.append(one)
     assert read_state(stores[0], ["turns"], []) == expected_state(sent, ["turns"], [])
+
+
+def test_a_process_that_takes_a_run_over_again_takes_away_the_final_values_that_another_one_has_set(
+    stores: list[Store],
+) -> None:
+    """It remembers the metric from before its final value was there, and a new attempt has none: nothing seems to change."""
+    taking_turns = (
+        (stores[0], write(1, points([1], [1.0]), run="finals", attempt=1)),
+        (stores[1], write(2, complete({"m": 0.5}), run="finals", attempt=1)),
+        (stores[0], write(1, start(), run="finals", attempt=2, writer="another-writer-000")),
+    )
+    for store, one in taking_turns:
+        assert store.flush([one]).applied == 1
+    sent = [one for _, one in taking_turns]
+    assert read_state(stores[2], ["finals"], []) == expected_state(sent, ["finals"], [])

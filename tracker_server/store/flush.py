@@ -74,7 +74,7 @@ def flush(
     for run in book.finals_changed():
         finals = select(series.c.name).where(series.c.run_id == run.run_id, series.c.final_kind.is_not(None))
         names = {*connection.execute(finals).scalars(), *run.newest.final_metrics.values}
-        points.load(connection, run, names)
+        points.load_anew(connection, run, names)
         points.set_finals(run, sorted(names))
     judge(connection, bulk, book, markers, leases)
     scopes = book.scopes(writes)

@@ -70,6 +70,18 @@ class SeriesBook:
         for row in self.bulk.rows_by_names(connection, series, run_id, missing) if missing else ():
             known[row["name"]] = series_state(row)
 
+    def load_anew(self, connection: Connection, run: RunState, names: Iterable[str]) -> None:
+        """As load, but also rows that are known from an earlier flush and have not been changed by this one.
+
+        For what may come to the conclusion that there is nothing to write: only a write finds out that somebody else has
+        written the row since.
+        """
+        known = self._known(run.run_id)
+        for name in names:
+            if name in known and not known[name].changed:
+                del known[name]
+        self.load(connection, run, names)
+
     def rewind(self, connection: Connection, run: RunState) -> None:
         """Marks the series of a run in which an explicit cut may supersede points that were counted.
 
