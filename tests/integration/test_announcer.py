@@ -11,7 +11,7 @@ from typing import Any, Self
 import pytest
 
 from tests.contract.store_databases import settings_for
-from tests.integration.test_consumer import ScriptedSubscriber, until
+from tests.integration.scripted import ScriptedSubscriber, until
 from tests.unit.test_batch import good_write
 from tracker.internal.v1 import envelope_pb2 as internal
 from tracker.v1 import tracker_service_pb2 as public

@@ -13,7 +13,7 @@ import pytest
 from tests.contract.small_chunks import chunk_counts
 from tests.contract.store_databases import sqlite_store
 from tests.contract.store_writes import RUN, complete, points, write
-from tests.integration.test_consumer import ScriptedSubscriber, running, until
+from tests.integration.scripted import ScriptedSubscriber, running, until
 from tests.unit.test_batch import good_write
 from tracker_server.consumer import compactor
 from tracker_server.consumer.compactor import Compactor

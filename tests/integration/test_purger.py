@@ -17,7 +17,7 @@ from tests.contract.store_purging import left_of, purge
 from tests.contract.store_retention import ended
 from tests.contract.store_state import read_run
 from tests.contract.store_writes import RUN, T, complete, points, start, update_experiment, write
-from tests.integration.test_consumer import ScriptedSubscriber, until
+from tests.integration.scripted import ScriptedSubscriber, until
 from tests.unit.test_batch import good_write
 from tracker_server.cache.memory import MemoryCache
 from tracker_server.consumer import flusher

@@ -15,7 +15,7 @@ from tracker_server.envelope import (
     wrap_write,
 )
 from tracker_server.envelope_values import Undecodable
-from tracker_server.model.writes import Write
+from tracker_server.model.writes import Heartbeat, LeaseMarker, Write
 from tracker_server.ports import DeadLetter, Delivery
 from tracker_server.store.ledger import DeadWrite
 
@@ -90,6 +90,8 @@ class Batch:
     """Deliveries per partition."""
     points: int = 0
     size: int = 0
+    awaited: bool = False
+    """Whether it has something that a reader may wait for: more than signs of life."""
 
     def __bool__(self) -> bool:
         return bool(self.deliveries)
@@ -141,6 +143,7 @@ class Batch:
             self.writes.append(write)
             self.origins.append(origin)
             self.points += write.points
+            self.awaited = self.awaited or not isinstance(write.body, Heartbeat | LeaseMarker)
 
     def _taken_suspect(self) -> Delivery:
         assert self.suspect is not None

@@ -76,6 +76,10 @@ class Consumer:
         self._flushing: asyncio.Task[None] | None = None
         self._flushing_counts: Counter[int] = Counter()
         self._quiet_since = 0.0
+        """When a flush last ended."""
+        self._answered = 0.0
+        """When one last ended that a reader may have waited for."""
+        self._flushing_awaited = False
         self._began = 0.0
         self._flushing_writes = 0
         self._callers = 0
@@ -165,6 +169,7 @@ class Consumer:
     def _begin(self, batch: Batch, reason: Reason) -> None:
         self._flushing_counts = batch.counts
         self._flushing_writes = len(batch.writes)
+        self._flushing_awaited = batch.awaited
         self._began = self._loop.time()
         self._flushing = asyncio.create_task(self._flush(batch, reason), name="flush")
 
@@ -194,6 +199,8 @@ class Consumer:
             finally:
                 self._flushing_counts = Counter()
                 self._quiet_since = self._loop.time()
+                if self._flushing_awaited:
+                    self._answered = self._quiet_since
                 self._callers = self._flushing_writes + len(batch.writes)
                 self._patience = min((self._quiet_since - self._began) * _PATIENCE_SHARE, _PATIENCE_SECONDS)
 
@@ -267,10 +274,13 @@ class Consumer:
 
         Where callers wait for the flush, those that the last one answered are given a moment to come again: together
         they cost little more than one half of them, with the other half waiting for the next flush.
+
+        What a reader may wait for does not wait because signs of life were flushed just now.
         """
         if not self._limits.seconds and len(batch.writes) < self._callers:
             return self._quiet_since + self._patience
-        return min(self._quiet_since, batch.started) + self._limits.seconds
+        quiet_since = self._answered if batch.awaited else self._quiet_since
+        return min(quiet_since, batch.started) + self._limits.seconds
 
     def _full_windows(self, batch: Batch) -> list[int]:
         return [
