@@ -95,7 +95,7 @@ class Parts:
     def ingest_limits(self) -> IngestLimits:
         """How much a server takes on. In one process messages cost nothing: each goes at once, and the consumer gathers."""
         if self.settings.broker_is_memory:
-            return IngestLimits(publishes_in_flight=limits.MAX_OUTSTANDING_WRITES)
+            return IngestLimits(publishes_in_flight=limits.MAX_OUTSTANDING_WRITES, longest_pause_seconds=0.0)
         return IngestLimits()
 
     @property

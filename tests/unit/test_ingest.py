@@ -92,6 +92,32 @@ async def test_what_arrives_while_a_publish_is_under_way_goes_into_one_message(p
     assert await answers(tasks) == [None] * 4
 
 
+async def test_a_single_caller_waits_for_nobody(publisher: FakePublisher) -> None:
+    ingest = Ingest(publisher, 1, IngestLimits(pause_seconds=1_000.0, longest_pause_seconds=1_000.0))
+    for number in range(1, 6):
+        assert await answers(submit(ingest, a_write(number))) == [None]
+    assert sequences(publisher) == [[1], [2], [3], [4], [5]]
+
+
+async def test_after_a_message_of_several_callers_the_next_one_waits_for_them_however_fast_the_confirm(
+    publisher: FakePublisher,
+) -> None:
+    ingest = Ingest(publisher, 1, IngestLimits(pause_seconds=1_000.0, longest_pause_seconds=0.5))
+    assert await answers(submit(ingest, a_write(1), a_write(2))) == [None] * 2
+    tasks = submit(ingest, a_write(3))
+    await asyncio.sleep(0.001)
+    tasks += submit(ingest, a_write(4))
+    assert await answers(tasks) == [None] * 2
+    assert sequences(publisher) == [[1, 2], [3, 4]]
+
+
+async def test_no_partition_pauses_for_another_one(publisher: FakePublisher) -> None:
+    ingest = Ingest(publisher, 8, IngestLimits(pause_seconds=1_000.0, longest_pause_seconds=1_000.0))
+    scopes = list({partition_of(f"run-{number}", 8): f"run-{number}" for number in range(100)}.values())
+    await answers(submit(ingest, a_write(1, scope=scopes[0]), a_write(2, scope=scopes[0])))
+    assert await answers(submit(ingest, a_write(1, scope=scopes[1]))) == [None]
+
+
 async def test_partitions_do_not_wait_for_each_other(publisher: FakePublisher) -> None:
     publisher.held = True
     ingest = Ingest(publisher, 8, ONE_AT_A_TIME)
