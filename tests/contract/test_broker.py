@@ -105,5 +105,6 @@ def test_the_frames_made_by_hand_are_those_of_pika(size: int) -> None:
         frame.Header(channel, size, spec.BasicProperties(delivery_mode=2, message_id=message_id)),
         *(frame.Body(channel, body[start : start + largest - 8]) for start in range(0, size, largest - 8)),
     ]
-    made = b"".join([publish_frame(channel, queue), *content_frames(channel, message_id.encode(), body, largest)])
-    assert made == b"".join(part.marshal() for part in expected)
+    content = content_frames(channel, message_id.encode(), body, largest)
+    made = [publish_frame(channel, queue), *(b"".join(pieces) for pieces in content)]
+    assert made == [part.marshal() for part in expected]

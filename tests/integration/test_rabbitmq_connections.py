@@ -1,12 +1,14 @@
 """Connections to RabbitMQ that fail, in every step and at any moment."""
 
 import asyncio
+import random
 import socket
 import time
 from typing import Any
 
 import psutil
 import pytest
+from pika import frame
 from structlog.testing import capture_logs
 
 from deploy.servers.ports import free_port
@@ -47,6 +49,23 @@ class TestConnections:
             await publisher.close()
         assert [entry["event"] for entry in logs] == ["broker_connect_failed"]
         assert "refused" in logs[0]["cause"] or "Connect call failed" in logs[0]["cause"]
+
+    @pytest.mark.parametrize("size", [0, 1_000, 65_536, 131_064, 131_065, 400_000, 1_048_576])
+    async def test_a_heartbeat_may_follow_a_message_in_the_same_turn_of_the_loop(
+        self, settings: Settings, size: int
+    ) -> None:
+        """pika's timer sends one whenever it is due, maybe between a message and the turn in which its rest is written."""
+        body = random.Random(size).randbytes(size)
+        async with connected(settings) as (publisher, subscriber):
+            await subscriber.hold({0: 10})
+            channel = publisher._sender._usable()._channel
+            published = [asyncio.create_task(publisher.publish(0, body)) for _ in range(2)]
+            asyncio.get_running_loop().call_soon(channel.raw.connection._send_frame, frame.Heartbeat())
+            await asyncio.gather(*published)
+            for _ in published:
+                delivery = await subscriber.receive(PATIENT)
+                assert delivery is not None
+                assert delivery.body == body
 
     async def test_a_broker_that_accepts_and_says_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(amqp, "STEP_SECONDS", 0.2)

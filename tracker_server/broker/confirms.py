@@ -108,15 +108,9 @@ class ConfirmChannel:
         pieces = self._pieces
         pieces.append(method)
         message_id = f"{self._id_prefix}{tag:x}".encode()
-        if len(body) < _WRITE_BYTES:
-            pieces.extend(content_frames(self._number, message_id, body, self._connection.frame_bytes))
-            self._pieces_bytes += len(body)
-            if self._pieces_bytes >= _WRITE_BYTES:
-                self._write()
-            return future
-        for piece in content_frames(self._number, message_id, body, self._connection.frame_bytes):
-            pieces.append(piece)
-            self._pieces_bytes += len(piece)
+        for frame in content_frames(self._number, message_id, body, self._connection.frame_bytes):
+            pieces.extend(frame)
+            self._pieces_bytes += sum(map(len, frame))
             if self._pieces_bytes >= _WRITE_BYTES:
                 self._write()
         return future

@@ -32,9 +32,14 @@ def publish_frame(channel: int, queue: str) -> bytes:
     )
 
 
-def content_frames(channel: int, message_id: bytes, body: bytes, frame_bytes: int) -> Iterator[bytes | memoryview]:
-    """The pieces that follow: a header (persistent, message id of at most 255 bytes) and the body, uncopied."""
-    yield _HEADER.pack(
+def content_frames(
+    channel: int, message_id: bytes, body: bytes, frame_bytes: int
+) -> Iterator[tuple[bytes | memoryview, ...]]:
+    """The frames that follow, each in pieces: a header (persistent, message id of at most 255 bytes) and the body, uncopied.
+
+    A frame must be handed to the connection whole, since pika sends heartbeats whenever it likes.
+    """
+    header = _HEADER.pack(
         2,
         channel,
         14 + 2 + len(message_id),
@@ -45,18 +50,13 @@ def content_frames(channel: int, message_id: bytes, body: bytes, frame_bytes: in
         _PERSISTENT,
         len(message_id),
     )
-    yield message_id
-    yield _END
+    yield header, message_id, _END
     largest = frame_bytes - _OVERHEAD
     if len(body) <= largest:
         if body:
-            yield _BODY.pack(3, channel, len(body))
-            yield body
-            yield _END
+            yield _BODY.pack(3, channel, len(body)), body, _END
         return
     view = memoryview(body)
     for start in range(0, len(body), largest):
         part = view[start : start + largest]
-        yield _BODY.pack(3, channel, len(part))
-        yield part
-        yield _END
+        yield _BODY.pack(3, channel, len(part)), part, _END
