@@ -8,6 +8,7 @@ from typing import Final
 
 from benchmarks import (
     calls,
+    chunks,
     compaction,
     copy_rows,
     ingest,
@@ -170,6 +171,8 @@ def _client_memory(form: Form, share: int) -> Iterator[Figure]:
 
 
 def _calls(form: Form, share: int) -> Iterator[Figure]:
+    if form.postgresql is not None:
+        chunks.settle(form)
     with calls.echo_server(form) as echo:
         for case in _CALLS:
             found, bare = calls.by_turns(form, echo, case.method, case.callers, case.count // share)

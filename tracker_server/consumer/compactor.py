@@ -25,8 +25,8 @@ _LOOK_SECONDS = 0.5
 """Between two looks for runs that are due."""
 _REST = 1.0
 """Rest after each transaction, times what it took."""
-_REST_WHEN_BUSY = 9.0
-"""The same while a flush is under way: at most a tenth of the time beside them."""
+_REST_WHEN_BUSY = 19.0
+"""The same while a flush is under way: at most a twentieth of the time beside them."""
 _LONGEST_REST_SECONDS = 5.0
 _UNAVAILABLE_SECONDS = 5.0
 """Until a database that is out of reach is asked again."""
