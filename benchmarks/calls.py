@@ -29,7 +29,7 @@ from tracker_client.endpoint import endpoint
 _SERVICE = "tracker.v1.TrackerService"
 RUN = "bench-calls"
 EXPERIMENT = "bench-calls"
-_TURNS = 3
+_TURNS = 5
 
 
 @dataclass(frozen=True, slots=True)
