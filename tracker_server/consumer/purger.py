@@ -20,8 +20,8 @@ from tracker_server.store.store import Store, now_ms
 
 _REST = 1.0
 """Rest after each transaction, times what it took."""
-_REST_WHEN_BUSY = 9.0
-"""The same while a flush is under way: at most a tenth of the time beside them."""
+_REST_WHEN_BUSY = 19.0
+"""The same while a flush is under way: at most a twentieth of the time beside them."""
 _LONGEST_REST_SECONDS = 5.0
 _TAKEN_SECONDS = 0.05
 """Until a run is tried again whose chunks a compaction works on."""
