@@ -23,6 +23,7 @@ from benchmarks import forms
 from benchmarks.costs import costs
 from benchmarks.figures import machine
 from benchmarks.forms import Form
+from deploy.servers import RabbitMQ
 from tests.e2e.processes import ROOT
 from tracker.v1 import resources_pb2 as data
 from tracker.v1 import tracker_service_pb2 as messages
@@ -67,7 +68,7 @@ class Sent:
 def simulate(form: Form, load: Load) -> None:
     """Runs the load and prints what it cost."""
     experiment_id = f"jobs-{uuid.uuid4().hex[:8]}"
-    before, began = costs(form), time.perf_counter()
+    before, messages_before, began = costs(form), _messages(form), time.perf_counter()
     command = [
         sys.executable,
         "-m",
@@ -85,13 +86,14 @@ def simulate(form: Form, load: Load) -> None:
     acknowledged = time.perf_counter() - began
     stored = _wait_stored(form, experiment_id, load)
     behind = time.perf_counter() - began - acknowledged
-    after = costs(form)
+    after, messages = costs(form), _messages(form) - messages_before
     assert stored == sent.points, f"{stored} of {sent.points} points are stored"
     print(f"{machine()}\n")
     print(
         f"{load.jobs:,} jobs, {load.metrics} metrics x {load.steps} steps every {load.every_seconds} s: "
         f"{sent.requests / sent.seconds:,.0f} requests/s, {sent.points / sent.seconds:,.0f} points/s for {sent.seconds:.0f} s; "
-        f"the last batch {sent.late_seconds:.1f} s late, all readable {behind:.1f} s after the last acknowledgement\n"
+        f"the last batch {sent.late_seconds:.1f} s late, all readable {behind:.1f} s after the last acknowledgement; "
+        f"{messages:,} messages, {messages / sent.points * 1e6:,.0f} a million points\n"
     )
     print("| part | CPU s | ms a request | CPU s a million points | MiB written |\n|---|---|---|---|---|")
     for name, cost in ((name, after[name] - before[name]) for name in after):
@@ -99,6 +101,14 @@ def simulate(form: Form, load: Load) -> None:
             f"| {name} | {cost.cpu_seconds:.1f} | {1000 * cost.cpu_seconds / sent.requests:.2f} "
             f"| {cost.cpu_seconds / sent.points * 1e6:.1f} | {cost.written_bytes / _MIB:,.0f} |"
         )
+
+
+def _messages(form: Form) -> int:
+    """What RabbitMQ has received so far."""
+    rabbitmq = form.servers["RabbitMQ"]
+    assert isinstance(rabbitmq, RabbitMQ)
+    counters = "maps:get([{protocol, amqp091}], rabbit_global_counters:overview())"
+    return int(rabbitmq.evaluate(f"maps:get(messages_received_total, {counters})"))
 
 
 def _wait_stored(form: Form, experiment_id: str, load: Load) -> int:
