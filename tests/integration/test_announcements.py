@@ -76,11 +76,13 @@ async def test_a_server_that_does_not_read_forgets_the_oldest_notices(amqp_url: 
         arguments = {"x-max-length": MAX_NOTICES, "x-overflow": "drop-head"}
         channel.raw.queue_declare("", exclusive=True, arguments=arguments, callback=declared.set_result)
         queue = (await declared).method.queue
-        bound: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        channel.raw.queue_bind(queue, CHANGES, callback=bound.set_result)
-        await bound
+        for exchange, key in ((CHANGES, ""), (EVENTS, "#")):
+            bound: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            channel.raw.queue_bind(queue, exchange, key, callback=bound.set_result)
+            await bound
         for revision in range(MAX_NOTICES + 50):
             announcements.send({0: revision})
+        # Its confirm says that the queue has it, and so all that was sent before it.
         await announcements.publish([EVENT])
         assert await channel.count(queue) == MAX_NOTICES
 
